@@ -1,0 +1,1 @@
+//! Batches, readers, tokenizer, augmentation.
