@@ -23,7 +23,9 @@ pub enum Error {
     Limit { what: String, needed: u64, available: u64, advice: &'static str },
 
     /// No adapter fits the request.
-    #[error("no adapter for {wanted:?} (found: {tried}); use --device cpu for the CPU twins, or install a Vulkan driver (scripts/demo.sh does)")]
+    #[error(
+        "no adapter for {wanted:?} (found: {tried}); use --device cpu for the CPU twins, or install a Vulkan driver (scripts/demo.sh does)"
+    )]
     NoAdapter { wanted: String, tried: String },
 
     /// The device stopped working; work since the last checkpoint is lost.
@@ -31,7 +33,9 @@ pub enum Error {
     DeviceLost { reason: String },
 
     /// The device refused an allocation.
-    #[error("out of device memory: {asked} bytes asked with {in_use} in use; lower train.batch or raise train.micro_batches")]
+    #[error(
+        "out of device memory: {asked} bytes asked with {in_use} in use; lower train.batch or raise train.micro_batches"
+    )]
     OutOfMemory { asked: u64, in_use: u64 },
 
     /// A checkpoint or weight file that cannot be used. Nothing of it was loaded.
@@ -117,5 +121,79 @@ impl Error {
             Self::Interrupted { .. } => 130,
             _ => 1,
         }
+    }
+}
+
+/// The candidate closest to `name`, for "did you mean": at most a third of its letters differ (Levenshtein distance),
+/// case and `-`/`_` aside. `None` when nothing is close.
+#[must_use]
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let plain = |text: &str| text.to_lowercase().replace('-', "_").chars().collect::<Vec<_>>();
+    let wanted = plain(name);
+    let limit = wanted.len().div_ceil(3);
+    let (distance, best) =
+        candidates.into_iter().map(|c| (distance(&wanted, &plain(c)), c)).min_by_key(|(distance, _)| *distance)?;
+    (distance <= limit).then(|| best.to_owned())
+}
+
+/// Levenshtein distance: the fewest insertions, deletions and substitutions from `a` to `b`.
+fn distance(a: &[char], b: &[char]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (cell, y) in row.iter_mut().skip(1).zip(b) {
+            left = (diagonal + usize::from(x != y)).min(left + 1).min(*cell + 1);
+            diagonal = std::mem::replace(cell, left);
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances() {
+        let cases = [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("abc", "", 3),
+            ("kitten", "sitting", 3),
+            ("flaw", "lawn", 2),
+            ("ab", "ba", 2),
+        ];
+        let failed: Vec<_> = cases
+            .iter()
+            .map(|(a, b, want)| {
+                let chars = |s: &str| s.chars().collect::<Vec<_>>();
+                (a, b, want, distance(&chars(a), &chars(b)))
+            })
+            .filter(|(_, _, want, got)| *want != got)
+            .collect();
+        assert!(failed.is_empty(), "(a, b, want, got): {failed:?}");
+    }
+
+    #[test]
+    fn suggestions() {
+        let names = ["width", "depth", "heads", "text_heads", "weight_decay"];
+        let cases = [
+            ("widht", Some("width")),
+            ("WEIGHT-DECAY", Some("weight_decay")),
+            ("text_head", Some("text_heads")),
+            ("zebra", None),
+            ("", None),
+        ];
+        let failed: Vec<_> = cases
+            .iter()
+            .map(|(name, want)| (name, want, nearest(name, names)))
+            .filter(|(_, want, got)| want.map(str::to_owned) != *got)
+            .collect();
+        assert!(failed.is_empty(), "(name, want, got): {failed:?}");
+        assert_eq!(nearest("a", []), None);
     }
 }

@@ -8,6 +8,7 @@ pub mod data;
 pub mod error;
 #[cfg(feature = "data")]
 pub mod eval;
+pub mod model;
 #[cfg(feature = "data")]
 pub mod train;
 

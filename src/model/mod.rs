@@ -1,0 +1,4 @@
+//! The multimodal autoencoder: its configuration and presets.
+
+pub mod config;
+pub mod fields;
