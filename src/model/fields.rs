@@ -50,10 +50,10 @@ pub trait Choice {
 pub enum Slot<'a> {
     /// A size or a number of things.
     Count(&'a mut usize),
-    /// A size with a rule of its own when not given.
-    MaybeCount(&'a mut Option<usize>),
     /// A step number or a seed, at most `i64::MAX` (the largest integer in TOML).
     Long(&'a mut u64),
+    /// A step number with a rule of its own when not given.
+    MaybeLong(&'a mut Option<u64>),
     /// A finite number.
     Real(&'a mut f64),
     /// A finite number with a rule of its own when not given.
@@ -74,7 +74,7 @@ impl Slot<'_> {
     fn get(&self) -> Value {
         match self {
             Self::Count(value) => Value::Count(**value as u64),
-            Self::MaybeCount(value) => value.map_or(Value::Default, |v| Value::Count(v as u64)),
+            Self::MaybeLong(value) => value.map_or(Value::Default, Value::Count),
             Self::Long(value) => Value::Count(**value),
             Self::Real(value) => Value::Real(**value),
             Self::MaybeReal(value) => value.map_or(Value::Default, Value::Real),
@@ -90,7 +90,7 @@ impl Slot<'_> {
     fn wants(&self) -> String {
         match self {
             Self::Count(_) | Self::Long(_) => "a whole number".into(),
-            Self::MaybeCount(_) => format!("a whole number or {DEFAULT}"),
+            Self::MaybeLong(_) => format!("a whole number or {DEFAULT}"),
             Self::Real(_) => "a number".into(),
             Self::MaybeReal(_) => format!("a number or {DEFAULT}"),
             Self::Flag(_) => "true or false".into(),
@@ -104,8 +104,8 @@ impl Slot<'_> {
     fn parse(&self, text: &str) -> Option<Value> {
         let text = text.trim();
         match self {
-            Self::MaybeCount(_) | Self::MaybeReal(_) | Self::MaybeText(_) if text == DEFAULT => Some(Value::Default),
-            Self::Count(_) | Self::MaybeCount(_) | Self::Long(_) => text.parse().ok().map(Value::Count),
+            Self::MaybeLong(_) | Self::MaybeReal(_) | Self::MaybeText(_) if text == DEFAULT => Some(Value::Default),
+            Self::Count(_) | Self::MaybeLong(_) | Self::Long(_) => text.parse().ok().map(Value::Count),
             Self::Real(_) | Self::MaybeReal(_) => text.parse().ok().map(Value::Real),
             Self::Flag(_) => text.parse().ok().map(Value::Flag),
             Self::Text(_) | Self::MaybeText(_) | Self::Choice(_) => Some(Value::Text(text.into())),
@@ -119,8 +119,8 @@ impl Slot<'_> {
     fn put(&mut self, value: &Value) -> bool {
         match (self, value) {
             (Self::Count(slot), Value::Count(v)) => usize::try_from(*v).map(|v| **slot = v).is_ok(),
-            (Self::MaybeCount(slot), Value::Count(v)) => usize::try_from(*v).map(|v| **slot = Some(v)).is_ok(),
             (Self::Long(slot), Value::Count(v)) if i64::try_from(*v).is_ok() => store(slot, *v),
+            (Self::MaybeLong(slot), Value::Count(v)) if i64::try_from(*v).is_ok() => store(slot, Some(*v)),
             (Self::Real(slot), Value::Real(v)) if v.is_finite() => store(slot, *v),
             (Self::Real(slot), Value::Count(v)) => store(slot, *v as f64),
             (Self::MaybeReal(slot), Value::Real(v)) if v.is_finite() => store(slot, Some(*v)),
@@ -130,7 +130,7 @@ impl Slot<'_> {
             (Self::MaybeText(slot), Value::Text(v)) => store(slot, Some(v.clone())),
             (Self::List(slot), Value::List(v)) => store(slot, v.clone()),
             (Self::Choice(choice), Value::Text(v)) => choice.choose(v),
-            (Self::MaybeCount(slot), Value::Default) => store(slot, None),
+            (Self::MaybeLong(slot), Value::Default) => store(slot, None),
             (Self::MaybeReal(slot), Value::Default) => store(slot, None),
             (Self::MaybeText(slot), Value::Default) => store(slot, None),
             _ => false,
