@@ -3,4 +3,7 @@
 pub mod checkpoint;
 pub mod config;
 pub mod files;
+pub mod metrics;
 pub mod resolve;
+pub mod run_dir;
+pub mod tensorboard;
