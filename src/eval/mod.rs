@@ -1,1 +1,5 @@
-//! Metrics: PSNR, SSIM, retrieval.
+//! Metrics: PSNR, SSIM, retrieval, and the report that holds them.
+
+pub mod image;
+pub mod report;
+pub mod retrieval;
