@@ -43,8 +43,8 @@ pub fn psnr(a: &[f32], b: &[f32]) -> Result<f64> {
 /// [`Error::Shape`] when lengths and shape disagree or a side is shorter than the window.
 pub fn ssim(a: &[f32], b: &[f32], shape: [usize; 3]) -> Result<f64> {
     let [channels, height, width] = shape;
-    let plane = height * width;
-    let fits = a.len() == channels * plane && b.len() == a.len() && channels > 0;
+    let plane = height.saturating_mul(width);
+    let fits = channels > 0 && a.len() == channels.saturating_mul(plane) && b.len() == a.len();
     if !fits || height < WINDOW || width < WINDOW {
         let got = format!("{shape:?}, {} and {} values", a.len(), b.len());
         return Err(Error::shape("ssim", format!("two (C, H, W) images with sides of at least {WINDOW}"), got));

@@ -237,25 +237,25 @@ impl ModelConfig {
     /// Image tokens N = (S / p)^2.
     #[must_use]
     pub fn tokens(&self) -> usize {
-        self.grid() * self.grid()
+        self.grid().saturating_mul(self.grid())
     }
 
     /// Values in one image, channels * S * S.
     #[must_use]
     pub fn pixels(&self) -> usize {
-        self.channels * self.image_size * self.image_size
+        self.channels.saturating_mul(self.image_size).saturating_mul(self.image_size)
     }
 
     /// Values in one patch, channels * p * p: the inner size of the patch convolution.
     #[must_use]
     pub fn patch_pixels(&self) -> usize {
-        self.channels * self.patch * self.patch
+        self.channels.saturating_mul(self.patch).saturating_mul(self.patch)
     }
 
     /// Width D + T of the two pooled vectors side by side.
     #[must_use]
     pub fn pooled(&self) -> usize {
-        self.width + self.text_width
+        self.width.saturating_add(self.text_width)
     }
 
     /// Masked image tokens per sample: floor(N * ratio + 0.5).
@@ -268,7 +268,7 @@ impl ModelConfig {
     /// Whether blocks of width D exist anywhere.
     #[must_use]
     pub fn has_image_blocks(&self) -> bool {
-        self.depth + self.decoder_depth + self.predictor_depth > 0
+        self.depth > 0 || self.decoder_depth > 0 || self.predictor_depth > 0
     }
 
     /// Checks that the sizes make a model.

@@ -50,8 +50,8 @@ impl View for &Named {
 pub fn save_tensors(path: &Path, tensors: &[Named], metadata: &[(&str, &str)]) -> Result<()> {
     let mut seen = BTreeSet::new();
     for tensor in tensors {
-        let elements = tensor.shape.iter().product::<usize>();
-        if elements != tensor.data.len() {
+        let elements = tensor.shape.iter().try_fold(1usize, |product, side| product.checked_mul(*side));
+        if elements != Some(tensor.data.len()) {
             let reason = format!("{}: shape {:?} but {} values", tensor.name, tensor.shape, tensor.data.len());
             return Err(Error::checkpoint(path, reason));
         }

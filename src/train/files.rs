@@ -23,7 +23,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     write_with(path, |file| file.write_all(bytes))
 }
 
-/// As [`write`], with the bytes coming from `fill`.
+/// As [`write()`], with the bytes coming from `fill`.
 ///
 /// # Errors
 /// [`Error::Io`]; what was at `path` is then unchanged.
@@ -44,7 +44,7 @@ pub fn write_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<(
 }
 
 /// Makes the folder `path` out of what `fill` puts into the temporary folder it is given, replacing an older one.
-/// `fill` syncs its own files ([`write`] does).
+/// `fill` syncs its own files ([`write()`] does).
 ///
 /// # Errors
 /// What `fill` returns, or [`Error::Io`]; what was at `path` is then unchanged.
@@ -71,6 +71,16 @@ pub fn write_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Resu
         let _ = fs::remove_dir_all(&temporary);
     }
     placed.and_then(|()| sync_parent(path))
+}
+
+/// Removes a folder so that it is never seen half empty: it gets a temporary name first.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn remove_folder(path: &Path) -> Result<()> {
+    let temporary = beside(path, TEMPORARY);
+    fs::rename(path, &temporary).map_err(|e| Error::io("remove", path, e))?;
+    remove(&temporary)
 }
 
 /// Removes what an interrupted process left in `folder`, and puts back folders it was replacing. Call it at the start of
@@ -208,6 +218,9 @@ mod tests {
         assert_eq!((names(folder.path()), names(&path)), (vec!["step-000500".to_owned()], vec!["a".to_owned()]));
         write_folder(&path, |dir| write(&dir.join("b"), b"2")).unwrap();
         assert_eq!((names(folder.path()), names(&path)), (vec!["step-000500".to_owned()], vec!["b".to_owned()]));
+        remove_folder(&path).unwrap();
+        assert!(names(folder.path()).is_empty());
+        assert!(matches!(remove_folder(&path), Err(Error::Io { .. })));
     }
 
     #[test]

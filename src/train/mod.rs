@@ -3,7 +3,9 @@
 pub mod checkpoint;
 pub mod config;
 pub mod files;
+pub mod grid;
 pub mod metrics;
+pub mod plot;
 pub mod resolve;
 pub mod run_dir;
 pub mod tensorboard;

@@ -37,7 +37,8 @@ fn later_sources_win() {
 
 #[test]
 fn mistakes_are_named() {
-    let cases: [(&str, &[(&str, &str)], &[&str], &str); 15] = [
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str], &'a str);
+    let cases: [Case<'_>; 15] = [
         ("[train]\nlrr = 1", &[], &[], "config train.lrr: no such field (from run.toml) (did you mean `train.lr`?)"),
         ("[train]\nlr = \"x\"", &[], &[], "config train.lr: expected a number, got `x` (from run.toml)"),
         ("[train]\nlr = nan", &[], &[], "config train.lr: expected a number, got `NaN` (from run.toml)"),

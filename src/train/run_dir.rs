@@ -179,7 +179,7 @@ impl RunDir {
         for step in self.steps()?.into_iter().rev().skip(keep) {
             let folder = self.checkpoints().join(folder_name(step));
             if latest.as_ref() != Some(&folder) {
-                fs::remove_dir_all(&folder).map_err(|e| Error::io("remove", &folder, e))?;
+                files::remove_folder(&folder)?;
             }
         }
         Ok(())
@@ -197,7 +197,7 @@ impl RunDir {
         }
         for later in self.steps()?.into_iter().filter(|later| *later > step) {
             let folder = self.checkpoints().join(folder_name(later));
-            fs::remove_dir_all(&folder).map_err(|e| Error::io("remove", &folder, e))?;
+            files::remove_folder(&folder)?;
         }
         Ok(())
     }

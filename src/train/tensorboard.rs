@@ -73,8 +73,8 @@ pub struct Events {
 }
 
 impl Events {
-    /// Starts the event file `path` for steps from `step` on; when a run goes on from a checkpoint, viewers forget what an
-    /// earlier part recorded for later steps.
+    /// Starts the event file `path`. A run that goes on from a checkpoint gives the first `step` it will do: viewers then
+    /// forget what an earlier part recorded for this and later steps. A new run gives 0.
     ///
     /// # Errors
     /// [`Error::Io`].
