@@ -128,6 +128,11 @@ fn other_types_and_other_models_are_refused() {
     let other = ModelConfig { width: 64, vocab: 99, ..m2ae_tiny() };
     let message = require_same_model(&path, &m2ae_tiny(), &other).unwrap_err().to_string();
     assert!(message.ends_with("model.width: 48 and 64, model.vocab: 512 and 99"), "{message}");
+    let folder = sample().save(folder.path()).unwrap();
+    save_weights(&folder.join("model.safetensors"), &sample().model, &other).unwrap();
+    let message = load(&folder).unwrap_err().to_string();
+    assert!(message.contains("model.width: 64 and 48"), "weights of another run in the folder: {message}");
+
     let twice = [tensor("a", &[1], 0.0), tensor("a", &[1], 0.0)];
     assert!(save_tensors(&path, &twice, &[]).is_err());
     let short = [Named { data: vec![], ..tensor("a", &[1], 0.0) }];

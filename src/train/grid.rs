@@ -93,8 +93,8 @@ fn enlarged(values: &[f32], size: usize, tile: usize) -> Result<RgbImage> {
         let expected = format!("(3, {size}, {size}), {} values", 3 * plane);
         return Err(Error::shape("sample grid", expected, format!("{} values", values.len())));
     }
-    // `as u8` takes NaN to 0.
-    let byte = |value: &f32| (value.clamp(0.0, 1.0) * 255.0).round() as u8;
+    // `as u8` clamps to 0 … 255 and takes NaN to 0.
+    let byte = |value: &f32| (value * 255.0).round() as u8;
     let (red, rest) = values.split_at(plane);
     let (green, blue) = rest.split_at(plane);
     let bytes = red.iter().zip(green).zip(blue).flat_map(|((r, g), b)| [byte(r), byte(g), byte(b)]).collect();
