@@ -1,13 +1,14 @@
 // Sums and maxima over a workgroup of 64 invocations.
 //
-// A tree over workgroup memory: 64 values become 8 (each of the first 8 invocations adds 8 of
-// them in order), then every invocation adds those 8 itself. Two levels instead of six halve the
-// number of barriers twice over, and a barrier is what a software driver pays for. The order is
-// fixed, so the same input gives the same bits. The result is valid in all invocations.
+// Two levels through workgroup memory: each of the first 8 invocations adds 8 of the 64 values,
+// then every invocation adds those 8 sums for itself. A binary tree would need six levels and a
+// barrier after each, and a barrier is what a software driver pays for. The order is fixed, so the
+// same input gives the same bits. The result is valid in all invocations.
 //
-// Both functions begin and end with a barrier that every invocation must reach: call them from
-// uniform control flow only. The first one keeps this call's writes behind the reads of the
-// previous call, so they may be called one after another.
+// Every invocation must reach the two barriers: call from uniform control flow only. Calls may
+// follow one another without a barrier between them: whoever writes `reduce_values` again has
+// passed the second barrier, after its last read, and whoever writes `reduce_groups` again has
+// passed the next call's first barrier, which nobody reaches before having read the old sums.
 
 const REDUCE = 64u;
 const REDUCE_GROUP = 8u;
@@ -16,7 +17,6 @@ var<workgroup> reduce_values: array<f32, REDUCE>;
 var<workgroup> reduce_groups: array<f32, REDUCE_GROUP>;
 
 fn reduce_sum(lid: u32, v: f32) -> f32 {
-    workgroupBarrier();
     reduce_values[lid] = v;
     workgroupBarrier();
     if lid < REDUCE_GROUP {
@@ -28,16 +28,14 @@ fn reduce_sum(lid: u32, v: f32) -> f32 {
         reduce_groups[lid] = sum;
     }
     workgroupBarrier();
-    var sum = reduce_groups[0];
+    var total = reduce_groups[0];
     for (var i = 1u; i < REDUCE_GROUP; i += 1u) {
-        sum += reduce_groups[i];
+        total += reduce_groups[i];
     }
-    workgroupBarrier();
-    return sum;
+    return total;
 }
 
 fn reduce_max(lid: u32, v: f32) -> f32 {
-    workgroupBarrier();
     reduce_values[lid] = v;
     workgroupBarrier();
     if lid < REDUCE_GROUP {
@@ -49,10 +47,9 @@ fn reduce_max(lid: u32, v: f32) -> f32 {
         reduce_groups[lid] = top;
     }
     workgroupBarrier();
-    var top = reduce_groups[0];
+    var highest = reduce_groups[0];
     for (var i = 1u; i < REDUCE_GROUP; i += 1u) {
-        top = max(top, reduce_groups[i]);
+        highest = max(highest, reduce_groups[i]);
     }
-    workgroupBarrier();
-    return top;
+    return highest;
 }
