@@ -23,7 +23,9 @@ pub enum Error {
     Limit { what: String, needed: u64, available: u64, advice: &'static str },
 
     /// No adapter fits the request.
-    #[error("no adapter for {wanted:?} (found: {tried}); use --device cpu for the CPU twins, or install a Vulkan driver (scripts/demo.sh does)")]
+    #[error(
+        "no adapter for {wanted:?} (found: {tried}); use --device cpu for the CPU twins, or install a Vulkan driver (scripts/demo.sh does)"
+    )]
     NoAdapter { wanted: String, tried: String },
 
     /// The device stopped working; work since the last checkpoint is lost.
@@ -31,7 +33,9 @@ pub enum Error {
     DeviceLost { reason: String },
 
     /// The device refused an allocation.
-    #[error("out of device memory: {asked} bytes asked with {in_use} in use; lower train.batch or raise train.micro_batches")]
+    #[error(
+        "out of device memory: {asked} bytes asked with {in_use} in use; lower train.batch or raise train.micro_batches"
+    )]
     OutOfMemory { asked: u64, in_use: u64 },
 
     /// A checkpoint or weight file that cannot be used. Nothing of it was loaded.
