@@ -165,13 +165,13 @@ mod tests {
     #[test]
     fn a_path_that_is_no_data_set_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("train")).unwrap();
+        std::fs::create_dir_all(dir.path().join("parent/train")).unwrap();
         std::fs::write(dir.path().join("notes.md"), "text").unwrap();
         std::fs::write(dir.path().join("empty.csv"), "file,caption\n").unwrap();
         tar(&dir.path().join("empty.tar"), &[]);
         std::fs::write(dir.path().join("empty.json"), r#"{"images":[],"annotations":[]}"#).unwrap();
         let cases = [
-            ("", "did you mean its folder `train`"),
+            ("parent", "did you mean its folder `train`"),
             ("missing", "no such file"),
             ("notes.md", "neither a folder"),
             ("empty.csv", "no samples"),

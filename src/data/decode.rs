@@ -38,6 +38,10 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage, String> {
     if reader.format().is_none() {
         return Err("not a PNG, JPEG or WebP image".to_owned());
     }
+    if reader.format() == Some(image::ImageFormat::Jpeg) && !jpeg_has_end(bytes) {
+        // The decoder would fill the missing rows with grey.
+        return Err("cannot be decoded: the file ends inside the image".to_owned());
+    }
     let mut limits = Limits::default();
     (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE), Some(MAX_SIDE));
     limits.max_alloc = Some(MAX_DECODED_BYTES);
@@ -59,6 +63,22 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage, String> {
         return Err("the image has no pixels".to_owned());
     }
     Ok(if image.color().has_alpha() { over_white(image) } else { image.into_rgb8() })
+}
+
+/// Whether an end marker (0xffd9) follows the start of the first scan. Segments before it are skipped by their length,
+/// because an embedded preview has an end marker of its own.
+fn jpeg_has_end(bytes: &[u8]) -> bool {
+    let mut rest = bytes.get(2..).unwrap_or_default();
+    while let [0xff, kind, high, low, ..] = *rest {
+        if kind == 0xda {
+            return rest.windows(2).any(|pair| pair == [0xff, 0xd9]);
+        }
+        // 0xff may be repeated before a marker.
+        let step = if kind == 0xff { 1 } else { 2 + usize::from(u16::from_be_bytes([high, low])) };
+        rest = rest.get(step..).unwrap_or_default();
+    }
+    // Not the usual layout: let the decoder judge.
+    rest.len() >= 4
 }
 
 fn over_white(image: DynamicImage) -> RgbImage {
@@ -220,12 +240,13 @@ mod tests {
             bytes.extend(&PALETTE_PNG[33..]);
             bytes
         };
-        let cases: [(&str, Vec<u8>, &str); 8] = [
+        let cases: [(&str, Vec<u8>, &str); 9] = [
             ("empty.png", Vec::new(), "is empty"),
             ("text.png", b"hello, this is text".to_vec(), "not a PNG"),
             ("cut.png", good[..good.len() / 2].to_vec(), "cannot be decoded"),
             ("header.png", good[..20].to_vec(), "cannot be decoded"),
             ("header.jpg", jpeg[..100].to_vec(), "cannot be decoded"),
+            ("cut.jpg", with_orientation(&jpeg[..jpeg.len() - 20], 1), "ends inside"),
             ("wide.png", huge(20_000, 20_000), "larger than 16384"),
             ("heavy.png", huge(16_000, 16_000), "MiB"),
             ("missing.png", Vec::new(), "cannot open"),
@@ -262,7 +283,10 @@ mod tests {
         for side in [1, 7, 16, 30, 64] {
             let pixels = fit(&bands, side).unwrap();
             assert_eq!(pixels.len(), side * side * 3);
-            assert!(pixels.chunks(3).all(|p| p == [0, 255, 0]), "side {side}");
+            // As after scaling the whole image: the filter of the outermost pixels reaches over the cut a little.
+            assert!(pixels.chunks(3).all(|p| p[0] < 70 && p[1] > 185 && p[2] == 0), "side {side}");
+            let centre = (side / 2 * side + side / 2) * 3;
+            assert!(side < 7 || pixels[centre..centre + 3] == [0, 255, 0], "side {side}");
         }
         assert!(fit(&bands, 0).is_err());
     }
