@@ -127,6 +127,15 @@ impl Tape {
     /// Records an operation that has run.
     pub fn push(&mut self, op: impl Op + 'static, inputs: &[&Var], output: Tensor) -> Var {
         let needs_grad = inputs.iter().any(|v| v.needs_grad);
+        self.record(op, inputs, output, needs_grad)
+    }
+
+    /// As [`Tape::push`], for an operation that uses parameters besides its inputs.
+    pub fn push_always(&mut self, op: impl Op + 'static, inputs: &[&Var], output: Tensor) -> Var {
+        self.record(op, inputs, output, true)
+    }
+
+    fn record(&mut self, op: impl Op + 'static, inputs: &[&Var], output: Tensor, needs_grad: bool) -> Var {
         let result = self.value(output, needs_grad, None);
         if result.needs_grad {
             let inputs = inputs.iter().map(|v| (*v).clone()).collect();
@@ -145,7 +154,7 @@ impl Tape {
             return Err(Error::shape("backward", result.value.shape(), seed.shape()));
         }
         let context = self.context.clone();
-        context.with_overflow(move || self.walk(result, seed))
+        context.saturating(false, move || self.walk(result, seed))
     }
 
     fn walk(mut self, result: &Var, seed: &Tensor) -> Result<Gradients> {

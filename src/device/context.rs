@@ -199,10 +199,10 @@ impl Context {
         }
     }
 
-    /// While `f` runs, halves that overflow become infinite instead of saturating: for gradients, where an overflow must
-    /// reach the gradient norm.
-    pub fn with_overflow<T>(&self, f: impl FnOnce() -> T) -> T {
-        let before = self.0.saturate.swap(false, Ordering::Relaxed);
+    /// While `f` runs, halves that overflow saturate (`true`, as in a forward pass) or become infinite (`false`: for
+    /// gradients, where an overflow must reach the gradient norm).
+    pub fn saturating<T>(&self, saturate: bool, f: impl FnOnce() -> T) -> T {
+        let before = self.0.saturate.swap(saturate, Ordering::Relaxed);
         let result = f();
         self.0.saturate.store(before, Ordering::Relaxed);
         result

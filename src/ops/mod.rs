@@ -1,1 +1,2 @@
 //! Differentiable operations: one module per operation, with its forward launch and its derivative.
+pub mod checkpoint;

@@ -9,3 +9,4 @@ pub mod plot;
 pub mod resolve;
 pub mod run_dir;
 pub mod tensorboard;
+pub mod trainer;
