@@ -10,3 +10,5 @@ pub mod resolve;
 pub mod run_dir;
 pub mod tensorboard;
 pub mod trainer;
+pub mod golden;
+pub mod verify;
