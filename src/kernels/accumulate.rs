@@ -44,8 +44,8 @@ pub fn launch(ctx: &Context, src: &Tensor, dst: &Tensor, scale: f32) -> Result<(
 
 fn twin(t: &mut Twin<'_>) -> Result<()> {
     let p: Params = t.params();
-    let sum = t.f32(1).iter().zip(t.f32(0)).map(|(d, s)| (f64::from(*d) + f64::from(p.scale) * f64::from(s)) as f32);
-    let sum = sum.collect();
+    let add = |(d, s): (f32, f32)| (f64::from(d) + f64::from(p.scale) * f64::from(s)) as f32;
+    let sum = t.f32(1).into_iter().zip(t.f32(0)).map(add).collect();
     t.put_f32(1, sum);
     Ok(())
 }

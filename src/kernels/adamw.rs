@@ -80,7 +80,7 @@ pub fn launch(ctx: &Context, control: &Tensor, schedule: &Tensor, on: &Buffers<'
             return Err(Error::shape("adamw", on.weight.shape(), other.shape()));
         }
     }
-    let stand_in = stand_in(ctx, on.working)?;
+    let working_copy = stand_in(ctx, on.working)?;
     let cells = on.weight.shape().stored() / 4;
     let params = Params {
         cells: cells as u32,
@@ -92,7 +92,7 @@ pub fn launch(ctx: &Context, control: &Tensor, schedule: &Tensor, on: &Buffers<'
         decay: hyper.decay as f32,
     };
     Launch::new(&KERNEL)
-        .tensors(&[control, schedule, on.grad, on.weight, on.m, on.v, &stand_in])
+        .tensors(&[control, schedule, on.grad, on.weight, on.m, on.v, &working_copy])
         .params(&params)
         .constant("WRITE_WORKING", on.working.is_some())
         .groups(cells.div_ceil(WORKGROUP))
@@ -160,13 +160,13 @@ pub fn cases() -> Vec<Case> {
                 let weight = samples::normal(ctx, dims, DType::F32, 2)?;
                 let m = samples::normal(ctx, dims, DType::F32, 3)?;
                 // A second moment is a mean of squares, and 1 / sqrt of a tiny one would only measure the division.
-                let squares = samples::normal(ctx, dims, DType::F32, 4)?.to_f32()?.iter().map(|x| x * x + 0.1).collect();
+                let squares =
+                    samples::normal(ctx, dims, DType::F32, 4)?.to_f32()?.iter().map(|x| x * x + 0.1).collect();
                 let v = Tensor::from_f32(ctx, dims, &Vec::from_iter::<Vec<f32>>(squares), DType::F32)?;
                 let working = samples::normal(ctx, dims, storage, 5)?;
                 let block = Tensor::from_u32(ctx, &[WORDS], &control.to_words())?;
                 let schedule = sample_schedule(ctx, 0.1, 0.0)?;
-                let on =
-                    Buffers { grad: &grad, weight: &weight, m: &m, v: &v, working: copy.then_some(&working) };
+                let on = Buffers { grad: &grad, weight: &weight, m: &m, v: &v, working: copy.then_some(&working) };
                 launch(ctx, &block, &schedule, &on, &Hyper { beta1: 0.9, beta2: 0.95, eps: 1e-8, decay })?;
                 Ok(vec![weight, m, v, working])
             })

@@ -46,16 +46,11 @@ pub fn launch(
     if let Some(other) = working.filter(|other| other.shape() != x.shape()) {
         return Err(Error::shape("clamp", x.shape(), other.shape()));
     }
-    let shape = x.shape();
-    let params = Params {
-        rows: shape.rows() as u32,
-        width: shape.last() as u32,
-        cells: shape.cells() as u32,
-        low,
-        high,
-    };
+    let (shape, working_copy) = (x.shape(), stand_in(ctx, working)?);
+    let params =
+        Params { rows: shape.rows() as u32, width: shape.last() as u32, cells: shape.cells() as u32, low, high };
     Launch::new(&KERNEL)
-        .tensors(&[control, x, &stand_in(ctx, working)?])
+        .tensors(&[control, x, &working_copy])
         .params(&params)
         .constant("WRITE_WORKING", working.is_some())
         .groups((shape.stored() / 4).div_ceil(WORKGROUP))

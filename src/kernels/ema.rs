@@ -52,9 +52,10 @@ pub fn launch(
             return Err(Error::shape("ema", average.shape(), other.shape()));
         }
     }
+    let working_copy = stand_in(ctx, working)?;
     let cells = average.shape().stored() / 4;
     Launch::new(&KERNEL)
-        .tensors(&[control, schedule, source, average, &stand_in(ctx, working)?])
+        .tensors(&[control, schedule, source, average, &working_copy])
         .params(&Params { cells: cells as u32 })
         .constant("WRITE_WORKING", working.is_some())
         .groups(cells.div_ceil(WORKGROUP))

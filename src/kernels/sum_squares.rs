@@ -65,7 +65,7 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
 
 /// One element, sizes around a stretch of 64 cells, several turns of the loop, groups with nothing to do.
 pub fn cases() -> Vec<Case> {
-    [(1, 4), (7, 4), (256, 4), (257, 8), (1029, 4), (5003, 64), (40_000, 64), (100_003, 128)]
+    [(1usize, 4usize), (7, 4), (256, 4), (257, 8), (1029, 4), (5003, 64), (40_000, 64), (100_003, 128)]
         .into_iter()
         .map(|(elements, groups)| {
             let terms = elements.div_ceil(groups);

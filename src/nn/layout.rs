@@ -96,7 +96,8 @@ pub(super) fn plan(specs: &[ParamSpec], capabilities: &Capabilities) -> Result<L
     let mut places = vec![Place { arena: 0, offset: 0, length: 0 }; specs.len()];
     let mut arenas: Vec<(Section, usize)> = Vec::new();
     for (section, index) in order {
-        let (Some(shape), Some(place), Some(spec)) = (shapes.get(index), places.get_mut(index), specs.get(index)) else {
+        let (Some(shape), Some(place), Some(spec)) = (shapes.get(index), places.get_mut(index), specs.get(index))
+        else {
             continue;
         };
         let length = shape.stored().next_multiple_of(ALIGN);

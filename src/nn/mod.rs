@@ -1,6 +1,8 @@
 //! Parameters: what they are called, how they begin, and where they lie in device memory.
 
 mod arena;
+#[cfg(test)]
+mod arena_tests;
 mod init;
 mod layout;
 mod param;

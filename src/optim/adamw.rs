@@ -80,8 +80,13 @@ impl StepInputs {
     #[must_use]
     pub fn to_words(&self) -> [u32; WORDS] {
         let mut words = [0; WORDS];
-        let used =
-            [self.seed as u32, (self.seed >> 32) as u32, self.step, (self.lr as f32).to_bits(), (self.ema as f32).to_bits()];
+        let used = [
+            self.seed as u32,
+            (self.seed >> 32) as u32,
+            self.step,
+            (self.lr as f32).to_bits(),
+            (self.ema as f32).to_bits(),
+        ];
         words.iter_mut().zip(used).for_each(|(word, value)| *word = value);
         words
     }
