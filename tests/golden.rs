@@ -23,10 +23,18 @@ fn failures(ctx: &Context, set: &str, steps: usize, precision: Precision) -> Vec
             };
             println!(
                 "{set} {precision:?} on {}: {} comparisons; share of the tolerance used: gradients {:.2}, training {:.2}, weights {:.2}",
-                ctx.capabilities().adapter, rows.len(), worst("grad."), worst("train."), worst("final.")
+                ctx.capabilities().adapter,
+                rows.len(),
+                worst("grad."),
+                worst("train."),
+                worst("final.")
             );
             let beyond = rows.iter().filter(|r| !r.passes());
-            beyond.map(|Row { name, error, tolerance }| format!("{set} {precision:?} {name}: {error:.2e} > {tolerance:.0e}")).collect()
+            beyond
+                .map(|Row { name, error, tolerance }| {
+                    format!("{set} {precision:?} {name}: {error:.2e} > {tolerance:.0e}")
+                })
+                .collect()
         }
         Err(error) => vec![format!("{set} {precision:?}: {error}")],
     }

@@ -49,8 +49,7 @@ struct Tolerances {
 
 const F32: Tolerances =
     Tolerances { outputs: 1e-5, gradients: 1e-4, cancelled: 0.0, key_bias: 1e-6, training: Some((1e-4, 2e-3)) };
-const F16: Tolerances =
-    Tolerances { outputs: 2e-2, gradients: 2e-2, cancelled: 1e-4, key_bias: 1e-3, training: None };
+const F16: Tolerances = Tolerances { outputs: 2e-2, gradients: 2e-2, cancelled: 1e-4, key_bias: 1e-3, training: None };
 
 /// The largest change that noise in the key third of an attention bias may make over a run: see `docs/golden.md`.
 const KEY_BIAS_DRIFT: f64 = 1e-2;
@@ -124,7 +123,11 @@ impl Golden {
         for (name, var) in named(&outputs) {
             let (got, want) = (var.value().to_f32()?, golden.f32(name)?);
             let specified = self.open.mask(name, &want.len(), var);
-            rows.push(Row { name: name.into(), error: largest(&got, &want, &specified), tolerance: tolerances.outputs });
+            rows.push(Row {
+                name: name.into(),
+                error: largest(&got, &want, &specified),
+                tolerance: tolerances.outputs,
+            });
         }
         for (name, var) in outputs.losses.named() {
             let name = format!("loss.{name}");
@@ -289,7 +292,8 @@ fn squares_of(values: impl Iterator<Item = f64>) -> f64 {
 /// # Errors
 /// `Error::Check`.
 pub fn require(rows: &[Row]) -> Result<()> {
-    let beyond: Vec<String> = rows.iter().filter(|r| !r.passes()).map(|r| format!("{} {:.1e}", r.name, r.error)).collect();
+    let beyond: Vec<String> =
+        rows.iter().filter(|r| !r.passes()).map(|r| format!("{} {:.1e}", r.name, r.error)).collect();
     if beyond.is_empty() {
         return Ok(());
     }
