@@ -1,7 +1,7 @@
 //! One straight line for every element.
 
 use crate::device::{Binding, Context, Kernel, Launch, Part, Twin};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernels::{Case, Fault, Tolerance, samples};
 use crate::tensor::Tensor;
 
