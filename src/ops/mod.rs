@@ -1,1 +1,10 @@
 //! Differentiable operations: one module per operation, with its forward launch and its derivative.
+
+pub mod add;
+pub mod affine;
+#[cfg(test)]
+pub(crate) mod check;
+pub mod concat;
+pub mod dropout;
+pub mod gather_tokens;
+pub mod gelu;
