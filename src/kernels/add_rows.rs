@@ -31,7 +31,7 @@ struct Params {
 /// # Errors
 /// `Error::Shape` when the widths differ or the rows of `v` do not divide those of `x`.
 pub fn launch(ctx: &Context, x: &Tensor, v: &Tensor) -> Result<Tensor> {
-    if x.shape().last() != v.shape().last() || x.shape().rows() % v.shape().rows() != 0 {
+    if x.shape().last() != v.shape().last() || !x.shape().rows().is_multiple_of(v.shape().rows()) {
         let expected = format!("(N, {}) with N dividing {}", x.shape().last(), x.shape().rows());
         return Err(Error::shape("add_rows", expected, v.shape()));
     }

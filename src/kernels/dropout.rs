@@ -88,3 +88,30 @@ pub const FAULTS: &[Fault] = &[
     Fault { find: "vec2<u32>(random[0], random[1])", replace: "vec2<u32>(random[1], random[0])" },
     Fault { find: ">= vec4<f32>(p.rate)", replace: "< vec4<f32>(p.rate)" },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates() {
+        let ctx = Context::cpu();
+        let random = Tensor::from_u32(&ctx, &[4], &[1, 2, 3, 0]).unwrap();
+        let ones = Tensor::from_f32(&ctx, &[40_000], &[1.0; 40_000], crate::shape::DType::F32).unwrap();
+        let mut failed = Vec::new();
+        for rate in [0.0_f32, 0.1, 0.5, 0.9] {
+            let y = launch(&ctx, &ones, &random, 5, rate).unwrap().to_f32().unwrap();
+            let dropped = y.iter().filter(|v| **v == 0.0).count() as f32 / y.len() as f32;
+            // Five standard deviations of the share that is dropped.
+            if (dropped - rate).abs() > 5.0 * (rate * (1.0 - rate) / y.len() as f32).sqrt() {
+                failed.push(format!("rate {rate}: {dropped} dropped"));
+            }
+        }
+        for rate in [1.0, -0.1, f32::NAN] {
+            if !matches!(launch(&ctx, &ones, &random, 5, rate), Err(Error::Config { .. })) {
+                failed.push(format!("rate {rate} accepted"));
+            }
+        }
+        assert!(failed.is_empty(), "{failed:?}");
+    }
+}

@@ -125,3 +125,59 @@ pub const FAULTS: &[Fault] = &[
     Fault { find: "n < p.width; n += 1u", replace: "n < 4u * p.row_cells; n += 1u" },
     Fault { find: "& (token < vec4<u32>(p.width))", replace: "& (token <= vec4<u32>(p.width))" },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Exactly K ones per row, and every token chosen equally often, within five standard deviations.
+    #[test]
+    fn subsets_are_exact_and_fair() {
+        let ctx = Context::cpu();
+        let random = Tensor::from_u32(&ctx, &[4], &[1, 2, 3, 0]).unwrap();
+        let (rows, tokens) = (2000, 13);
+        let mut failed = Vec::new();
+        for masked in [0, 1, 6, 12, 13] {
+            let mask = launch(&ctx, [rows, tokens], masked, &random, 4).unwrap().to_f32().unwrap();
+            let ones = |row: &[f32]| row.iter().filter(|v| **v == 1.0).count();
+            failed
+                .extend(mask.chunks(tokens).map(ones).filter(|n| *n != masked).map(|n| format!("{masked}: {n} ones")));
+            let p = masked as f64 / tokens as f64;
+            let limit = 5.0 * (rows as f64 * p * (1.0 - p)).sqrt();
+            for token in 0..tokens {
+                let chosen: f32 = mask.iter().skip(token).step_by(tokens).sum();
+                if (f64::from(chosen) - rows as f64 * p).abs() > limit {
+                    failed.push(format!("{masked}: token {token} chosen {chosen} times of {rows}"));
+                }
+            }
+        }
+        assert!(failed.is_empty(), "{failed:?}");
+    }
+
+    /// Another seed, step, stream or row gives another subset.
+    #[test]
+    fn every_part_of_the_key_counts() {
+        let ctx = Context::cpu();
+        let draw = |random: [u32; 4], stream| {
+            let random = Tensor::from_u32(&ctx, &[4], &random).unwrap();
+            launch(&ctx, [2, 64], 32, &random, stream).unwrap().to_f32().unwrap()
+        };
+        let first = draw([1, 2, 3, 0], 4);
+        assert_eq!(first, draw([1, 2, 3, 0], 4), "the same key");
+        assert_ne!(first[..64], first[64..], "two rows");
+        let others =
+            [([9, 2, 3, 0], 4), ([1, 9, 3, 0], 4), ([1, 2, 9, 0], 4), ([1, 2, 3, 0], 9), ([1, 2, 3, 0], 4 | 1 << 32)];
+        let same: Vec<_> = others.into_iter().filter(|(random, stream)| draw(*random, *stream) == first).collect();
+        assert!(same.is_empty(), "{same:?}");
+    }
+
+    #[test]
+    fn refusals() {
+        let ctx = Context::cpu();
+        let random = Tensor::from_u32(&ctx, &[4], &[0; 4]).unwrap();
+        let short = Tensor::from_u32(&ctx, &[2], &[0; 2]).unwrap();
+        assert!(matches!(launch(&ctx, [1, MAX_TOKENS + 1], 1, &random, 0), Err(Error::Limit { .. })));
+        assert!(matches!(launch(&ctx, [1, 3], 4, &random, 0), Err(Error::Shape { .. })));
+        assert!(matches!(launch(&ctx, [1, 3], 1, &short, 0), Err(Error::Shape { .. })));
+    }
+}

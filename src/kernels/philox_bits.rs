@@ -99,3 +99,27 @@ pub const FAULTS: &[Fault] = &[
     Fault { find: "random[2], p.stream_hi", replace: "random[2], 0u" },
     Fault { find: "column < vec4<u32>(p.width)", replace: "column <= vec4<u32>(p.width)" },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first three cases are the known answers published with Random123: they must come out of the launch, too.
+    #[test]
+    fn published_answers() {
+        let ctx = Context::cpu();
+        let answers = [
+            [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8],
+            [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd],
+            [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1],
+        ];
+        let mut failed = Vec::new();
+        for (case, want) in cases().iter().zip(answers) {
+            let got = (case.run)(&ctx, DType::F32).unwrap()[0].to_u32().unwrap();
+            if got != want {
+                failed.push(format!("{}: {got:x?}, published {want:x?}", case.label));
+            }
+        }
+        assert!(failed.is_empty(), "{}", failed.join("\n"));
+    }
+}

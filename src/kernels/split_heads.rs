@@ -40,7 +40,7 @@ pub fn launch(ctx: &Context, x: &Tensor, heads: usize, parts: usize, part: usize
     let &[samples, tokens, columns] = x.dims() else {
         return Err(Error::shape("split_heads", format!("x (B, N, {split} d)"), x.shape()));
     };
-    if split == 0 || columns % split != 0 || part >= parts {
+    if split == 0 || !columns.is_multiple_of(split) || part >= parts {
         let expected = format!("x (B, N, {parts} parts x {heads} heads x d)");
         return Err(Error::shape("split_heads", expected, format!("{}, part {part}", x.shape())));
     }
