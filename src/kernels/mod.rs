@@ -21,6 +21,28 @@ pub mod ema;
 pub mod overflow_check;
 pub mod step_control;
 pub mod sum_squares;
+pub mod add_rows;
+pub mod affine;
+pub mod cast;
+pub mod columns;
+pub mod concat;
+pub mod dropout;
+pub mod gather_tokens;
+pub mod gelu;
+pub mod gelu_backward;
+pub mod mask_product;
+pub mod merge_heads;
+pub mod merge_qkv;
+pub mod permutation_mask;
+pub mod philox_bits;
+pub mod philox_fill;
+pub mod replace_rows;
+pub mod replace_rows_backward;
+pub mod scale_shift;
+pub mod scale_shift_backward_input;
+pub mod scale_shift_backward_scale;
+pub mod scatter_tokens;
+pub mod split_heads;
 
 /// Every kernel, in alphabetical order.
 pub static ALL: &[Entry] = &[
@@ -32,4 +54,27 @@ pub static ALL: &[Entry] = &[
     entry!(overflow_check),
     entry!(step_control),
     entry!(sum_squares),
+    entry!(add),
+    entry!(add_rows),
+    entry!(affine),
+    entry!(cast),
+    entry!(columns),
+    entry!(concat),
+    entry!(dropout),
+    entry!(gather_tokens),
+    entry!(gelu),
+    entry!(gelu_backward),
+    entry!(mask_product),
+    entry!(merge_heads),
+    entry!(merge_qkv),
+    entry!(permutation_mask),
+    entry!(philox_bits),
+    entry!(philox_fill),
+    entry!(replace_rows),
+    entry!(replace_rows_backward),
+    entry!(scale_shift),
+    entry!(scale_shift_backward_input),
+    entry!(scale_shift_backward_scale),
+    entry!(scatter_tokens),
+    entry!(split_heads),
 ];
