@@ -44,7 +44,11 @@ pub struct Saved {
 pub(crate) fn side(operation: &'static str, logits: &Tensor, mask: &Tensor) -> Result<usize> {
     match (logits.dims(), mask.dims()) {
         (&[rows, columns], &[valid]) if rows == columns && rows == valid => Ok(rows),
-        _ => Err(Error::shape(operation, format!("logits (B, B) with a mask (B), here {}", mask.shape()), logits.shape())),
+        _ => Err(Error::shape(
+            operation,
+            format!("logits (B, B) with a mask (B), here {}", mask.shape()),
+            logits.shape(),
+        )),
     }
 }
 

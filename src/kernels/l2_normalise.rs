@@ -70,7 +70,11 @@ pub fn cases() -> Vec<Case> {
         .map(|(r, w, normal)| {
             let name = format!("{r}x{w}{}", if normal { "" } else { " of zeros" });
             Case::new(name, Tolerance::sum(w), move |ctx, storage| {
-                let x = if normal { samples::normal(ctx, &[r, w], storage, 1) } else { Tensor::zeros(ctx, &[r, w], storage) }?;
+                let x = if normal {
+                    samples::normal(ctx, &[r, w], storage, 1)
+                } else {
+                    Tensor::zeros(ctx, &[r, w], storage)
+                }?;
                 let (y, norm) = launch(ctx, &x)?;
                 Ok(vec![y, norm])
             })

@@ -11,12 +11,7 @@ pub static KERNEL: Kernel = Kernel {
     name: "l2_normalise_backward",
     source: include_str!("../../shaders/l2_normalise_backward.wgsl"),
     parts: &[Part::Grid, Part::Reduce],
-    bindings: &[
-        Binding::stored("dy"),
-        Binding::stored("x"),
-        Binding::f32("norm"),
-        Binding::stored_mut("dx"),
-    ],
+    bindings: &[Binding::stored("dy"), Binding::stored("x"), Binding::f32("norm"), Binding::stored_mut("dx")],
     epilogues: false,
     twin,
 };
@@ -61,7 +56,8 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
         let dot: f64 = range.clone().map(|i| f64::from(dy[i]) * f64::from(x[i])).sum();
         for i in range {
             let g = f64::from(dy[i]);
-            dx[i] = if floored { g / f64::from(p.least) } else { g / size - f64::from(x[i]) * dot / size.powi(3) } as f32;
+            dx[i] =
+                if floored { g / f64::from(p.least) } else { g / size - f64::from(x[i]) * dot / size.powi(3) } as f32;
         }
     }
     t.put_f32(3, dx);
@@ -91,7 +87,5 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// Mistakes that the cases must notice.
-pub const FAULTS: &[Fault] = &[
-    Fault { find: " - u * along", replace: "" },
-    Fault { find: "- u * along) * scale", replace: "- u * along)" },
-];
+pub const FAULTS: &[Fault] =
+    &[Fault { find: " - u * along", replace: "" }, Fault { find: "- u * along) * scale", replace: "- u * along)" }];

@@ -11,12 +11,7 @@ pub static KERNEL: Kernel = Kernel {
     name: "masked_mean",
     source: include_str!("../../shaders/masked_mean.wgsl"),
     parts: &[Part::Grid],
-    bindings: &[
-        Binding::stored("x"),
-        Binding::f32("mask"),
-        Binding::stored_mut("y"),
-        Binding::f32_mut("inverse"),
-    ],
+    bindings: &[Binding::stored("x"), Binding::f32("mask"), Binding::stored_mut("y"), Binding::f32_mut("inverse")],
     epilogues: false,
     twin,
 };

@@ -11,12 +11,7 @@ pub static KERNEL: Kernel = Kernel {
     name: "masked_mean_backward",
     source: include_str!("../../shaders/masked_mean_backward.wgsl"),
     parts: &[Part::Grid],
-    bindings: &[
-        Binding::stored("dy"),
-        Binding::f32("mask"),
-        Binding::f32("inverse"),
-        Binding::stored_mut("dx"),
-    ],
+    bindings: &[Binding::stored("dy"), Binding::f32("mask"), Binding::f32("inverse"), Binding::stored_mut("dx")],
     epilogues: false,
     twin,
 };

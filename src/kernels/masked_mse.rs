@@ -124,7 +124,8 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
             continue;
         }
         let row = r * stride..(r + 1) * stride;
-        let squares = prediction[row.clone()].iter().zip(&truth[row]).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2));
+        let squares =
+            prediction[row.clone()].iter().zip(&truth[row]).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2));
         let chunk = r / p.chunk_rows as usize;
         pairs[4 * chunk] += keep * squares.sum::<f64>();
         pairs[4 * chunk + 1] += keep;
