@@ -72,14 +72,7 @@ fn broken(body: &str) -> Kernel {
          fn main(\n    @builtin(workgroup_id) wid: vec3<u32>,\n    @builtin(num_workgroups) count: vec3<u32>,\n) {{\n    \
          let i = group_index(wid, count);\n    {body}\n}}\n"
     );
-    Kernel {
-        name: "broken",
-        source: text.leak(),
-        parts: &[Part::Grid],
-        bindings: XY,
-        epilogues: false,
-        twin: no_twin,
-    }
+    Kernel { name: "broken", source: text.leak(), parts: &[Part::Grid], bindings: XY, epilogues: false, twin: no_twin }
 }
 
 #[test]
