@@ -1,0 +1,2 @@
+// Parameters travel inside the command (feature IMMEDIATES).
+var<immediate> p: Params;

@@ -1,0 +1,23 @@
+// Storage f16, packed: two halves in each u32, converted by WGSL's own pack2x16float. Needs no feature; the default.
+alias Stored4 = vec2<u32>;
+
+// Activations saturate at the largest half. Gradients (SATURATE = false) become infinite instead, so that an overflow
+// reaches the gradient norm and the step is skipped.
+override SATURATE: bool = true;
+
+fn unpack4(cell: Stored4) -> vec4<f32> {
+    return vec4(unpack2x16float(cell.x), unpack2x16float(cell.y));
+}
+
+fn pack4(value: vec4<f32>) -> Stored4 {
+    if (SATURATE) {
+        // Clamped first: beyond the range some drivers pack an infinity, others a NaN.
+        let v = clamp(value, vec4(-65504.0), vec4(65504.0));
+        return vec2(pack2x16float(v.xy), pack2x16float(v.zw));
+    }
+    // Half pairs that do not fit are marked with infinities; NaN fits nowhere, since comparisons with it are false.
+    let fits = abs(value) <= vec4(65504.0);
+    let bits = select(vec2(0x7c007c00u), vec2(0u), vec2(fits.x && fits.y, fits.z && fits.w));
+    let safe = select(vec4(0.0), value, fits);
+    return vec2(pack2x16float(safe.xy), pack2x16float(safe.zw)) | bits;
+}

@@ -1,0 +1,122 @@
+//! Choosing an adapter and opening a device on it.
+
+use super::capabilities::Capabilities;
+use super::kernel::Storage;
+use crate::error::{Error, Result};
+
+/// Which device to open and how.
+#[derive(Clone, Debug)]
+pub struct ContextOptions {
+    /// "auto" (hardware, then software, then the twins), "cpu" (the twins), or a part of an adapter's name.
+    pub device: String,
+    /// Bounds checks and loop bounding in shaders: on for tests, off for speed.
+    pub checks: bool,
+    /// Fill fresh and recycled buffers with NaN and keep guard words behind each tensor. For tests.
+    pub poison: bool,
+    /// Parameters in uniform slots even where immediates exist. For tests.
+    pub no_immediates: bool,
+    /// Storage part for halves; packed when `None`.
+    pub half: Option<Storage>,
+}
+
+impl Default for ContextOptions {
+    fn default() -> Self {
+        Self { device: "auto".into(), checks: false, poison: false, no_immediates: false, half: None }
+    }
+}
+
+/// An open device.
+pub(super) struct Opened {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    pub(super) capabilities: Capabilities,
+}
+
+/// The features that the engine makes use of where they exist.
+const WANTED: wgpu::Features = wgpu::Features::SHADER_F16
+    .union(wgpu::Features::SUBGROUP)
+    .union(wgpu::Features::IMMEDIATES)
+    .union(wgpu::Features::TIMESTAMP_QUERY);
+
+fn instance(debug: bool) -> wgpu::Instance {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    // Release builds go without validation: it also caps buffers at 4 GiB.
+    descriptor.flags = if debug { wgpu::InstanceFlags::debugging() } else { wgpu::InstanceFlags::empty() };
+    wgpu::Instance::new(descriptor.with_env())
+}
+
+/// All adapters that a backend of this build sees, hardware first.
+#[must_use]
+pub fn adapters() -> Vec<wgpu::AdapterInfo> {
+    sorted(&instance(false)).iter().map(wgpu::Adapter::get_info).collect()
+}
+
+fn sorted(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
+    let backends = wgpu::Backends::from_env().unwrap_or_else(wgpu::Backends::all);
+    let mut adapters = pollster::block_on(instance.enumerate_adapters(backends));
+    let low_power = std::env::var("WGPU_POWER_PREF").is_ok_and(|v| v.eq_ignore_ascii_case("low"));
+    adapters.sort_by_key(|adapter| match adapter.get_info().device_type {
+        wgpu::DeviceType::DiscreteGpu => {
+            if low_power {
+                1
+            } else {
+                0
+            }
+        }
+        wgpu::DeviceType::IntegratedGpu => {
+            if low_power {
+                0
+            } else {
+                1
+            }
+        }
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    });
+    adapters
+}
+
+/// Opens the adapter that `options.device` (or `WGPU_ADAPTER_NAME`) names, or the best one.
+///
+/// # Errors
+/// `Error::NoAdapter` with what was found.
+pub(super) fn open(options: &ContextOptions) -> Result<Opened> {
+    let instance = instance(options.poison || std::env::var_os("WGPU_VALIDATION").is_some());
+    let adapters = sorted(&instance);
+    let wanted = match options.device.as_str() {
+        "auto" | "" => std::env::var("WGPU_ADAPTER_NAME").unwrap_or_default(),
+        name => name.to_owned(),
+    };
+    let lower = wanted.to_lowercase();
+    let found = adapters.iter().map(|a| a.get_info().name).collect::<Vec<_>>();
+    let adapter =
+        adapters.into_iter().find(|a| a.get_info().name.to_lowercase().contains(&lower)).ok_or_else(|| {
+            Error::NoAdapter {
+                wanted: if wanted.is_empty() { "auto".into() } else { wanted.clone() },
+                tried: if found.is_empty() { "none".into() } else { found.join(", ") },
+            }
+        })?;
+    let features = adapter.features() & WANTED;
+    let limits = adapter.limits();
+    let descriptor = wgpu::DeviceDescriptor {
+        label: Some("mmae"),
+        required_features: features,
+        required_limits: limits.clone(),
+        memory_hints: wgpu::MemoryHints::Performance,
+        ..Default::default()
+    };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| {
+        Error::NoAdapter { wanted: adapter.get_info().name, tried: format!("{}; {error}", found.join(", ")) }
+    })?;
+    let mut capabilities = Capabilities::of(&adapter.get_info(), features, &limits);
+    capabilities.immediates &= !options.no_immediates;
+    if let Some(half) = options.half {
+        capabilities.half = half;
+    }
+    if capabilities.half == Storage::F16Native && !capabilities.f16 {
+        capabilities.half = Storage::F16Packed;
+    }
+    Ok(Opened { device, queue, capabilities })
+}

@@ -1,0 +1,386 @@
+//! The context: one device, or its stand-ins (the CPU twins, the dry run), with its memory and its queue of work.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::adapter::{self, ContextOptions};
+use super::capabilities::Capabilities;
+use super::launch::Launch;
+use super::pool::{Pool, PoolStats};
+use super::recorder::Recorder;
+use super::twin::Twin;
+use super::view::{Allocation, Backing, View};
+use crate::error::{Error, Result};
+use crate::shape::DType;
+
+/// NaN words with a message: what poisoned memory holds.
+pub const POISON: u32 = 0x7fc0_dead;
+
+/// Counts since the context was made.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Counters {
+    /// Kernel launches.
+    pub launches: u64,
+    /// Arithmetic operations, as the kernels state them.
+    pub flops: f64,
+    /// Bytes that the launches move at least.
+    pub bytes: f64,
+    /// The same per kernel: launches, operations, bytes.
+    pub kernels: BTreeMap<&'static str, (u64, f64, f64)>,
+}
+
+enum Executor {
+    Gpu { recorder: Box<Mutex<Recorder>>, device: wgpu::Device, queue: wgpu::Queue },
+    Cpu,
+    Dry,
+}
+
+pub(super) struct Inner {
+    executor: Executor,
+    capabilities: Capabilities,
+    pub(super) pool: Pool,
+    counters: Mutex<Counters>,
+    saturate: AtomicBool,
+    poison: bool,
+    /// First error that the device reported outside any scope; `true` when the device is gone.
+    failure: Arc<Mutex<Option<(bool, String)>>>,
+}
+
+/// A device and its memory. Clones share it. See [`ContextOptions`] for how to choose.
+#[derive(Clone)]
+pub struct Context(Arc<Inner>);
+
+impl Context {
+    /// Opens a device.
+    ///
+    /// `auto` takes hardware before software and falls back to the CPU twins, saying so on the log of the caller through
+    /// [`Context::capabilities`].
+    ///
+    /// # Errors
+    /// `Error::NoAdapter` when a named adapter is missing.
+    pub fn new(options: &ContextOptions) -> Result<Self> {
+        match options.device.as_str() {
+            "cpu" => return Ok(Self::cpu_with(options.poison)),
+            "auto" | "" if std::env::var_os("WGPU_ADAPTER_NAME").is_none() && adapter::adapters().is_empty() => {
+                return Ok(Self::cpu_with(options.poison));
+            }
+            _ => {}
+        }
+        let opened = adapter::open(options)?;
+        let failure = Arc::new(Mutex::new(None));
+        let record = |lost: bool, failure: &Arc<Mutex<Option<(bool, String)>>>, text: String| {
+            let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
+            if first.is_none() || (lost && !first.as_ref().is_some_and(|f| f.0)) {
+                *first = Some((lost, text));
+            }
+        };
+        let shared = Arc::clone(&failure);
+        opened
+            .device
+            .on_uncaptured_error(Arc::new(move |error: wgpu::Error| record(false, &shared, error.to_string())));
+        let shared = Arc::clone(&failure);
+        opened.device.set_device_lost_callback(move |reason, text| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                record(true, &shared, text);
+            }
+        });
+        Ok(Self::on_gpu(opened.device, opened.queue, opened.capabilities, options, failure))
+    }
+
+    /// Adopts an application's device. Reads its features and limits and makes do with them; sets no callback on it.
+    #[must_use]
+    pub fn from_wgpu(adapter: &wgpu::Adapter, device: &wgpu::Device, queue: &wgpu::Queue) -> Self {
+        let capabilities = Capabilities::of(&adapter.get_info(), device.features(), &device.limits());
+        let options = ContextOptions::default();
+        Self::on_gpu(device.clone(), queue.clone(), capabilities, &options, Arc::default())
+    }
+
+    /// The CPU twins: every launch runs the kernel's formula in plain Rust. Slow, exact, needs no GPU.
+    #[must_use]
+    pub fn cpu() -> Self {
+        Self::cpu_with(false)
+    }
+
+    fn cpu_with(poison: bool) -> Self {
+        Self::with(Executor::Cpu, Capabilities::host("cpu twins"), poison, Arc::default())
+    }
+
+    /// Runs nothing and counts: launches, FLOPs, bytes, peak memory. `capabilities` of the device to plan for.
+    #[must_use]
+    pub fn dry(capabilities: Option<Capabilities>) -> Self {
+        let capabilities = capabilities.unwrap_or_else(|| Capabilities::host("dry run"));
+        Self::with(Executor::Dry, capabilities, false, Arc::default())
+    }
+
+    fn on_gpu(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        capabilities: Capabilities,
+        options: &ContextOptions,
+        failure: Arc<Mutex<Option<(bool, String)>>>,
+    ) -> Self {
+        let recorder =
+            Recorder::new(device.clone(), queue.clone(), capabilities.software, options.checks, options.poison);
+        let executor = Executor::Gpu { recorder: Box::new(Mutex::new(recorder)), device, queue };
+        Self::with(executor, capabilities, options.poison, failure)
+    }
+
+    fn with(
+        executor: Executor,
+        capabilities: Capabilities,
+        poison: bool,
+        failure: Arc<Mutex<Option<(bool, String)>>>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            executor,
+            capabilities,
+            pool: Pool::default(),
+            counters: Mutex::default(),
+            saturate: AtomicBool::new(true),
+            poison,
+            failure,
+        }))
+    }
+
+    /// What this context can do.
+    #[must_use]
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.0.capabilities
+    }
+
+    /// Whether launches run on the CPU twins.
+    #[must_use]
+    pub fn is_cpu(&self) -> bool {
+        matches!(self.0.executor, Executor::Cpu)
+    }
+
+    /// Whether launches are only counted.
+    #[must_use]
+    pub fn is_dry(&self) -> bool {
+        matches!(self.0.executor, Executor::Dry)
+    }
+
+    /// The wgpu device and queue, where there is one.
+    #[must_use]
+    pub fn wgpu(&self) -> Option<(&wgpu::Device, &wgpu::Queue)> {
+        match &self.0.executor {
+            Executor::Gpu { device, queue, .. } => Some((device, queue)),
+            _ => None,
+        }
+    }
+
+    /// What the buffer pool holds.
+    #[must_use]
+    pub fn pool(&self) -> PoolStats {
+        self.0.pool.stats()
+    }
+
+    /// Returns waiting buffers of the pool to the device.
+    pub fn trim(&self) {
+        if let Executor::Gpu { recorder, .. } = &self.0.executor {
+            lock(recorder).forget_bind_groups();
+        }
+        self.0.pool.trim();
+    }
+
+    /// Launches, FLOPs and bytes so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        lock(&self.0.counters).clone()
+    }
+
+    /// Pipelines compiled so far.
+    #[must_use]
+    pub fn pipelines(&self) -> usize {
+        match &self.0.executor {
+            Executor::Gpu { recorder, .. } => lock(recorder).pipelines.len(),
+            _ => 0,
+        }
+    }
+
+    /// While `f` runs, halves that overflow become infinite instead of saturating: for gradients, where an overflow must
+    /// reach the gradient norm.
+    pub fn with_overflow<T>(&self, f: impl FnOnce() -> T) -> T {
+        let before = self.0.saturate.swap(false, Ordering::Relaxed);
+        let result = f();
+        self.0.saturate.store(before, Ordering::Relaxed);
+        result
+    }
+
+    /// Replaces `find` by `with` in the text of `kernel` from now on, to see which test objects. `None` mends it.
+    pub fn plant_fault(&self, fault: Option<(&str, &str, &str)>) {
+        if let Executor::Gpu { recorder, .. } = &self.0.executor {
+            let mut recorder = lock(recorder);
+            recorder.pipelines.fault = fault.map(|(a, b, c)| (a.into(), b.into(), c.into()));
+            recorder.pipelines.clear();
+            recorder.forget_bind_groups();
+        }
+    }
+
+    pub(super) fn execute(&self, launch: &Launch<'_>) -> Result<()> {
+        {
+            let mut counters = lock(&self.0.counters);
+            let bytes = launch.bytes() as f64;
+            counters.launches += 1;
+            counters.flops += launch.flops;
+            counters.bytes += bytes;
+            let kernel = counters.kernels.entry(launch.kernel.name).or_default();
+            *kernel = (kernel.0 + 1, kernel.1 + launch.flops, kernel.2 + bytes);
+        }
+        let saturate = self.0.saturate.load(Ordering::Relaxed);
+        match &self.0.executor {
+            Executor::Gpu { recorder, .. } => {
+                lock(recorder).launch(launch, &self.0.capabilities, saturate)?;
+                self.check()
+            }
+            Executor::Cpu => {
+                let mut twin = Twin::new(launch, saturate);
+                (launch.kernel.twin)(&mut twin)?;
+                for (i, bytes) in twin.finish() {
+                    launch.tensors[i].set_host_bytes(&bytes);
+                }
+                Ok(())
+            }
+            Executor::Dry => Ok(()),
+        }
+    }
+
+    /// Memory for `bytes` bytes (a multiple of 4) of `dtype`, with arbitrary contents.
+    ///
+    /// # Errors
+    /// `Error::Limit` beyond the device's largest buffer, `Error::OutOfMemory` when the device refuses.
+    pub(crate) fn allocate(&self, bytes: u64, dtype: DType) -> Result<View> {
+        let guard = if self.0.poison { 256 } else { 0 };
+        let class = Pool::class(bytes + guard);
+        let (id, backing) = self.0.pool.take(class, |stats| self.create(class, stats.in_use))?;
+        let allocation = Allocation { id, bytes: class, backing: Some(backing), context: Arc::downgrade(&self.0) };
+        let whole = View { allocation: Arc::new(allocation), offset: 0, bytes: class, dtype };
+        if self.0.poison {
+            self.upload(&whole, bytemuck::cast_slice(&vec![POISON; (class / 4) as usize]))?;
+        }
+        Ok(whole.narrow(0, bytes, dtype))
+    }
+
+    fn create(&self, bytes: u64, in_use: u64) -> Result<Backing> {
+        let Executor::Gpu { device, .. } = &self.0.executor else {
+            return Ok(if self.is_dry() { Backing::None } else { Backing::Host(Mutex::new(vec![0; bytes as usize])) });
+        };
+        if bytes > self.0.capabilities.max_buffer {
+            return Err(Error::Limit {
+                what: "a buffer".into(),
+                needed: bytes,
+                available: self.0.capabilities.max_buffer,
+                advice: "lower train.batch, or raise train.micro_batches",
+            });
+        }
+        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let invalid = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: bytes,
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let invalid = pollster::block_on(invalid.pop());
+        let memory = pollster::block_on(memory.pop());
+        match (invalid, memory) {
+            (None, None) => Ok(Backing::Gpu(buffer)),
+            _ => Err(Error::OutOfMemory { asked: bytes, in_use }),
+        }
+    }
+
+    /// Copies host bytes into a view, in order with the launches around it.
+    pub(crate) fn upload(&self, view: &View, bytes: &[u8]) -> Result<()> {
+        match &self.0.executor {
+            Executor::Gpu { recorder, .. } => lock(recorder).upload(view, bytes),
+            Executor::Cpu => {
+                view.set_host_bytes(bytes);
+                Ok(())
+            }
+            Executor::Dry => Ok(()),
+        }
+    }
+
+    /// Reads a view back; waits for all work recorded before.
+    pub(crate) fn download(&self, view: &View) -> Result<Vec<u8>> {
+        match &self.0.executor {
+            Executor::Gpu { recorder, .. } => {
+                let bytes = lock(recorder).download(view)?;
+                self.check()?;
+                Ok(bytes)
+            }
+            Executor::Cpu | Executor::Dry => Ok(view.host_bytes()),
+        }
+    }
+
+    /// Zero-fills a view.
+    pub(crate) fn clear(&self, view: &View) {
+        match &self.0.executor {
+            Executor::Gpu { recorder, .. } => lock(recorder).clear(view),
+            Executor::Cpu => view.set_host_bytes(&vec![0; view.bytes as usize]),
+            Executor::Dry => {}
+        }
+    }
+
+    /// Copies a view over another of the same size in another allocation.
+    pub(crate) fn copy(&self, from: &View, to: &View) {
+        match &self.0.executor {
+            Executor::Gpu { recorder, .. } => lock(recorder).copy(from, to),
+            Executor::Cpu => to.set_host_bytes(&from.host_bytes()),
+            Executor::Dry => {}
+        }
+    }
+
+    /// Sends recorded work to the device without waiting.
+    ///
+    /// # Errors
+    /// `Error::DeviceLost`, `Error::OutOfMemory`, `Error::Kernel`: what the device has reported since.
+    pub fn submit(&self) -> Result<()> {
+        if let Executor::Gpu { recorder, .. } = &self.0.executor {
+            lock(recorder).submit()?;
+        }
+        self.check()
+    }
+
+    /// Waits until all recorded work is done.
+    ///
+    /// # Errors
+    /// As [`Context::submit`].
+    pub fn wait(&self) -> Result<()> {
+        if let Executor::Gpu { recorder, .. } = &self.0.executor {
+            lock(recorder).wait()?;
+        }
+        self.check()
+    }
+
+    /// Records what `f` launches into `encoder`, an application's own, instead of submitting it. Submit that encoder before
+    /// using this context again; tensors cannot be read inside.
+    ///
+    /// # Errors
+    /// What `f` returns.
+    pub fn encode_into<T>(&self, encoder: &mut wgpu::CommandEncoder, f: impl FnOnce() -> Result<T>) -> Result<T> {
+        let Executor::Gpu { recorder, .. } = &self.0.executor else { return f() };
+        lock(recorder).swap(encoder, true)?;
+        let result = f();
+        lock(recorder).swap(encoder, false)?;
+        result
+    }
+
+    fn check(&self) -> Result<()> {
+        match lock(&self.0.failure).clone() {
+            None => Ok(()),
+            Some((true, reason)) => Err(Error::DeviceLost { reason }),
+            Some((false, text)) if text.contains("emory") => {
+                Err(Error::OutOfMemory { asked: 0, in_use: self.0.pool.stats().in_use })
+            }
+            Some((false, message)) => {
+                Err(Error::Kernel { name: "device".into(), file: String::new(), line: 0, message })
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

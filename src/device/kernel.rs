@@ -1,0 +1,211 @@
+//! What a kernel is: its text, the parts joined before it, its bindings and its CPU twin.
+
+use crate::shape::DType;
+
+use super::twin::Twin;
+use crate::error::Result;
+
+/// One compute kernel. Its text is `shaders/NAME.wgsl`, its entry point `main`.
+pub struct Kernel {
+    /// File stem of the shader and of the module that launches it.
+    pub name: &'static str,
+    /// The WGSL text as it stands in the file.
+    pub source: &'static str,
+    /// Parts joined before the text, besides those that the bindings ask for.
+    pub parts: &'static [Part],
+    /// Buffers of group 0 in binding order.
+    pub bindings: &'static [Binding],
+    /// Whether an epilogue part is joined (buffers in group 1).
+    pub epilogues: bool,
+    /// The same computation on the CPU, from the formula.
+    pub twin: fn(&mut Twin<'_>) -> Result<()>,
+}
+
+/// A file of `shaders/parts/` that a kernel asks for by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// One-dimensional grids folded to two dimensions.
+    Grid,
+    /// Sums and maxima over a workgroup of 64.
+    Reduce,
+    /// Philox4x32-10 random numbers.
+    Philox,
+    /// GELU and its slope.
+    Gelu,
+}
+
+impl Part {
+    /// File name and text.
+    #[must_use]
+    pub const fn file(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Grid => ("parts/grid.wgsl", include_str!("../../shaders/parts/grid.wgsl")),
+            Self::Reduce => ("parts/reduce.wgsl", include_str!("../../shaders/parts/reduce.wgsl")),
+            Self::Philox => ("parts/philox.wgsl", include_str!("../../shaders/parts/philox.wgsl")),
+            Self::Gelu => ("parts/gelu.wgsl", include_str!("../../shaders/parts/gelu.wgsl")),
+        }
+    }
+}
+
+/// What a bound buffer holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Element {
+    /// f32 or f16, through `unpack4` and `pack4`; all stored bindings of a launch agree.
+    Stored,
+    /// f32 or f16 chosen by the output tensor alone, through `pack_output4`.
+    Output,
+    /// Always f32.
+    F32,
+    /// Always u32.
+    U32,
+}
+
+/// One buffer of group 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Binding {
+    /// Name of the WGSL variable.
+    pub name: &'static str,
+    /// Element type.
+    pub element: Element,
+    /// Whether the kernel writes it.
+    pub write: bool,
+}
+
+macro_rules! constructors {
+    ($($(#[$doc:meta])* $name:ident = $element:ident, $write:literal;)*) => {
+        impl Binding {
+            $($(#[$doc])* #[must_use]
+            pub const fn $name(name: &'static str) -> Self {
+                Self { name, element: Element::$element, write: $write }
+            })*
+        }
+    };
+}
+constructors! {
+    /// A stored tensor, read.
+    stored = Stored, false;
+    /// A stored tensor, written or updated in place.
+    stored_mut = Stored, true;
+    /// A result whose storage the launch chooses.
+    output_mut = Output, true;
+    /// An f32 array, read.
+    f32 = F32, false;
+    /// An f32 array, written or updated in place.
+    f32_mut = F32, true;
+    /// A u32 array, read.
+    u32 = U32, false;
+    /// A u32 array, written or updated in place.
+    u32_mut = U32, true;
+}
+
+/// Which epilogue part is joined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum EpilogueKind {
+    /// The result as it is.
+    #[default]
+    None,
+    /// Plus a bias row.
+    Bias,
+    /// Plus a bias row, then GELU; the value before GELU is kept for the backward pass.
+    BiasGelu,
+    /// Plus a bias row, plus a residual of the result's shape.
+    BiasResidual,
+}
+
+impl EpilogueKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::None, Self::Bias, Self::BiasGelu, Self::BiasResidual];
+
+    /// Name as in `--epilogue`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Bias => "bias",
+            Self::BiasGelu => "bias_gelu",
+            Self::BiasResidual => "bias_residual",
+        }
+    }
+
+    /// File name and text.
+    #[must_use]
+    pub const fn file(self) -> (&'static str, &'static str) {
+        match self {
+            Self::None => ("parts/epilogue_none.wgsl", include_str!("../../shaders/parts/epilogue_none.wgsl")),
+            Self::Bias => ("parts/epilogue_bias.wgsl", include_str!("../../shaders/parts/epilogue_bias.wgsl")),
+            Self::BiasGelu => {
+                ("parts/epilogue_bias_gelu.wgsl", include_str!("../../shaders/parts/epilogue_bias_gelu.wgsl"))
+            }
+            Self::BiasResidual => {
+                ("parts/epilogue_bias_residual.wgsl", include_str!("../../shaders/parts/epilogue_bias_residual.wgsl"))
+            }
+        }
+    }
+
+    /// Buffers of group 1 in binding order.
+    #[must_use]
+    pub const fn bindings(self) -> &'static [Binding] {
+        const BIAS: &[Binding] = &[Binding::stored("bias")];
+        const BIAS_GELU: &[Binding] = &[Binding::stored("bias"), Binding::stored_mut("pre_activation")];
+        const BIAS_RESIDUAL: &[Binding] = &[Binding::stored("bias"), Binding::stored("residual")];
+        match self {
+            Self::None => &[],
+            Self::Bias => BIAS,
+            Self::BiasGelu => BIAS_GELU,
+            Self::BiasResidual => BIAS_RESIDUAL,
+        }
+    }
+}
+
+/// How stored tensors lie in memory: the storage part that is joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Storage {
+    /// 32-bit floats.
+    F32,
+    /// Halves, converted by the device's own f16 type.
+    F16Native,
+    /// Halves, converted by `pack2x16float`.
+    F16Packed,
+    /// Halves, converted by integer arithmetic.
+    F16Integer,
+}
+
+impl Storage {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::F32, Self::F16Native, Self::F16Packed, Self::F16Integer];
+
+    /// Name as in `--storage`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16Native => "f16",
+            Self::F16Packed => "f16_packed",
+            Self::F16Integer => "f16_integer",
+        }
+    }
+
+    /// File name and text.
+    #[must_use]
+    pub const fn file(self) -> (&'static str, &'static str) {
+        match self {
+            Self::F32 => ("parts/storage_f32.wgsl", include_str!("../../shaders/parts/storage_f32.wgsl")),
+            Self::F16Native => ("parts/storage_f16.wgsl", include_str!("../../shaders/parts/storage_f16.wgsl")),
+            Self::F16Packed => {
+                ("parts/storage_f16_packed.wgsl", include_str!("../../shaders/parts/storage_f16_packed.wgsl"))
+            }
+            Self::F16Integer => {
+                ("parts/storage_f16_integer.wgsl", include_str!("../../shaders/parts/storage_f16_integer.wgsl"))
+            }
+        }
+    }
+
+    /// The element type in memory.
+    #[must_use]
+    pub const fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            _ => DType::F16,
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The device layer: adapter choice, memory pool, kernels and their launches, recording and submission.
+//!
+//! A launch ([`Launch`]) names a [`Kernel`], views of memory, parameters and a grid. Three executors take it: the GPU, the
+//! CPU twin of the kernel, and a dry run that only counts.
+
+mod adapter;
+mod capabilities;
+mod context;
+mod kernel;
+mod launch;
+pub mod philox;
+mod pipelines;
+mod pool;
+mod recorder;
+mod source;
+mod twin;
+mod view;
+
+pub use adapter::{ContextOptions, adapters};
+pub use capabilities::Capabilities;
+pub use context::{Context, Counters, POISON};
+pub use kernel::{Binding, Element, EpilogueKind, Kernel, Part, Storage};
+pub use launch::{Epilogue, Launch};
+pub use pool::PoolStats;
+pub use source::{Source, Variant};
+pub use twin::Twin;
+pub use view::View;
+
+use crate::shape::DType;
+
+/// Raw memory of f32 values; halves saturate.
+pub(crate) fn encode(values: &[f32], dtype: DType) -> Vec<u8> {
+    twin::encode(values, dtype, true)
+}
+
+/// f32 values of raw memory.
+pub(crate) fn decode(bytes: &[u8], dtype: DType) -> Vec<f32> {
+    twin::decode(bytes, dtype)
+}

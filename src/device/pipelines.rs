@@ -1,0 +1,150 @@
+//! Compiled pipelines, cached by kernel, variant and constants.
+
+use std::collections::HashMap;
+
+use super::kernel::{Binding, Kernel};
+use super::source::{Source, Variant};
+use crate::error::{Error, Result};
+
+/// A pipeline with the layouts that its bind groups follow.
+#[derive(Clone)]
+pub(super) struct Compiled {
+    pub(super) id: u64,
+    pub(super) pipeline: wgpu::ComputePipeline,
+    pub(super) groups: Vec<wgpu::BindGroupLayout>,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    kernel: &'static str,
+    variant: Variant,
+    constants: Vec<(&'static str, u64)>,
+}
+
+/// Bytes of one slot of the uniform ring, and the most that a parameter struct may take of it.
+pub(super) const PARAMS_BYTES: u32 = 128;
+
+pub(super) struct Pipelines {
+    cache: HashMap<Key, Compiled>,
+    checks: bool,
+    /// A planted fault: kernel, text to find, text to put there.
+    pub(super) fault: Option<(String, String, String)>,
+}
+
+impl Pipelines {
+    pub(super) fn new(checks: bool) -> Self {
+        Self { cache: HashMap::new(), checks, fault: None }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.cache.len()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.cache.clear();
+    }
+
+    pub(super) fn get(
+        &mut self,
+        device: &wgpu::Device,
+        kernel: &'static Kernel,
+        variant: Variant,
+        constants: &[(&'static str, f64)],
+    ) -> Result<Compiled> {
+        let constants_key = constants.iter().map(|(name, value)| (*name, value.to_bits())).collect();
+        let key = Key { kernel: kernel.name, variant, constants: constants_key };
+        if let Some(found) = self.cache.get(&key) {
+            return Ok(found.clone());
+        }
+        let fault = self.fault.as_ref().filter(|f| f.0 == kernel.name).map(|f| (f.1.as_str(), f.2.as_str()));
+        let source = Source::join(kernel, variant, fault);
+        let id = self.cache.len() as u64;
+        let compiled = compile(device, kernel, variant, constants, &source, self.checks, id)?;
+        self.cache.insert(key, compiled.clone());
+        Ok(compiled)
+    }
+}
+
+fn compile(
+    device: &wgpu::Device,
+    kernel: &'static Kernel,
+    variant: Variant,
+    constants: &[(&'static str, f64)],
+    source: &Source,
+    checks: bool,
+    id: u64,
+) -> Result<Compiled> {
+    let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let checks = wgpu::ShaderRuntimeChecks {
+        ..if checks { wgpu::ShaderRuntimeChecks::checked() } else { wgpu::ShaderRuntimeChecks::unchecked() }
+    };
+    let descriptor = wgpu::ShaderModuleDescriptor {
+        label: Some(kernel.name),
+        source: wgpu::ShaderSource::Wgsl(source.text.as_str().into()),
+    };
+    // SAFETY: the crate's own kernels guard their bounds and end their loops; tests run them with all checks on.
+    let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
+    let mut groups = vec![layout(device, kernel.name, kernel.bindings)];
+    if !variant.epilogue.bindings().is_empty() || !variant.immediates {
+        groups.push(layout(device, kernel.name, variant.epilogue.bindings()));
+    }
+    if !variant.immediates {
+        groups.push(uniform_layout(device));
+    }
+    let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        label: Some(kernel.name),
+        bind_group_layouts: &groups.iter().map(Some).collect::<Vec<_>>(),
+        immediate_size: if variant.immediates { PARAMS_BYTES } else { 0 },
+    });
+    let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some(kernel.name),
+        layout: Some(&layout),
+        module: &module,
+        entry_point: Some("main"),
+        compilation_options: wgpu::PipelineCompilationOptions { constants, zero_initialize_workgroup_memory: false },
+        cache: None,
+    });
+    match pollster::block_on(scope.pop()) {
+        Some(error) => Err(explain(kernel, source, &error.to_string())),
+        None => Ok(Compiled { id, pipeline, groups }),
+    }
+}
+
+/// A compile error with the line of the file that the reader has open.
+fn explain(kernel: &Kernel, source: &Source, message: &str) -> Error {
+    let joined = message.split("wgsl:").nth(1).and_then(|rest| rest.split(':').next()).and_then(|n| n.parse().ok());
+    let (file, line) = source.locate(joined.unwrap_or(0));
+    Error::Kernel { name: kernel.name.into(), file, line, message: message.into() }
+}
+
+fn layout(device: &wgpu::Device, label: &str, bindings: &[Binding]) -> wgpu::BindGroupLayout {
+    let entries = bindings
+        .iter()
+        .zip(0..)
+        .map(|(binding, index)| wgpu::BindGroupLayoutEntry {
+            binding: index,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty: wgpu::BufferBindingType::Storage { read_only: !binding.write },
+                has_dynamic_offset: false,
+                min_binding_size: None,
+            },
+            count: None,
+        })
+        .collect::<Vec<_>>();
+    device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(label), entries: &entries })
+}
+
+fn uniform_layout(device: &wgpu::Device) -> wgpu::BindGroupLayout {
+    let entry = wgpu::BindGroupLayoutEntry {
+        binding: 0,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer {
+            ty: wgpu::BufferBindingType::Uniform,
+            has_dynamic_offset: true,
+            min_binding_size: None,
+        },
+        count: None,
+    };
+    device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some("params"), entries: &[entry] })
+}

@@ -1,0 +1,120 @@
+//! Joining a kernel's text: whole files one after another, and a map from joined lines back to files.
+
+use super::kernel::{Element, EpilogueKind, Kernel, Part, Storage};
+use crate::shape::DType;
+
+/// Everything that chooses one text of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Variant {
+    /// Storage of the stored bindings.
+    pub storage: Storage,
+    /// Element type of the output binding, where there is one.
+    pub output: DType,
+    /// Epilogue part.
+    pub epilogue: EpilogueKind,
+    /// Parameters in immediates (else in a uniform slot).
+    pub immediates: bool,
+}
+
+/// A joined text with the start line of each file in it.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The WGSL text.
+    pub text: String,
+    files: Vec<(usize, &'static str)>,
+    kernel: &'static str,
+}
+
+impl Source {
+    /// The text of `kernel` in `variant`; `replace` is a planted fault for tests: (find, replace) in the kernel's own file.
+    #[must_use]
+    pub fn join(kernel: &Kernel, variant: Variant, replace: Option<(&str, &str)>) -> Self {
+        let mut source = Self { text: String::new(), files: Vec::new(), kernel: kernel.name };
+        if uses(kernel, Element::Stored) {
+            source.push(variant.storage.file());
+        }
+        if uses(kernel, Element::Output) {
+            source.push(output_part(variant));
+        }
+        source.push(if variant.immediates {
+            ("parts/params_immediate.wgsl", include_str!("../../shaders/parts/params_immediate.wgsl"))
+        } else {
+            ("parts/params_uniform.wgsl", include_str!("../../shaders/parts/params_uniform.wgsl"))
+        });
+        for part in kernel.parts {
+            // GELU is also what the bias_gelu epilogue needs: the kernel lists it, other epilogues go without.
+            if *part != Part::Gelu || !kernel.epilogues || variant.epilogue == EpilogueKind::BiasGelu {
+                source.push(part.file());
+            }
+        }
+        if kernel.epilogues {
+            source.push(variant.epilogue.file());
+        }
+        match replace {
+            Some((find, with)) => source.push(("", &kernel.source.replacen(find, with, 1))),
+            None => source.push(("", kernel.source)),
+        }
+        source
+    }
+
+    fn push(&mut self, (file, text): (&'static str, &str)) {
+        self.files.push((self.text.lines().count(), file));
+        self.text.push_str(text);
+        if !text.ends_with('\n') {
+            self.text.push('\n');
+        }
+    }
+
+    /// File name and line there of a line (from 1) of the joined text.
+    #[must_use]
+    pub fn locate(&self, line: usize) -> (String, usize) {
+        let (start, file) = self.files.iter().rev().find(|(start, _)| *start < line).copied().unwrap_or_default();
+        let file = if file.is_empty() { format!("shaders/{}.wgsl", self.kernel) } else { format!("shaders/{file}") };
+        (file, line.saturating_sub(start))
+    }
+}
+
+fn uses(kernel: &Kernel, element: Element) -> bool {
+    kernel.epilogues && element == Element::Stored || kernel.bindings.iter().any(|b| b.element == element)
+}
+
+fn output_part(variant: Variant) -> (&'static str, &'static str) {
+    match (variant.output, variant.storage) {
+        (DType::F16, Storage::F32) => {
+            ("parts/output_f16_packed.wgsl", include_str!("../../shaders/parts/output_f16_packed.wgsl"))
+        }
+        (DType::F16, _) => ("parts/output_stored.wgsl", include_str!("../../shaders/parts/output_stored.wgsl")),
+        _ => ("parts/output_f32.wgsl", include_str!("../../shaders/parts/output_f32.wgsl")),
+    }
+}
+
+impl Kernel {
+    /// Whether the text depends on the storage of tensors.
+    #[must_use]
+    pub fn is_stored(&self) -> bool {
+        uses(self, Element::Stored)
+    }
+
+    /// Whether the text depends on the output's element type.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        uses(self, Element::Output)
+    }
+
+    /// All texts of this kernel: every storage, output and epilogue that it takes.
+    #[must_use]
+    pub fn variants(&self, immediates: bool) -> Vec<Variant> {
+        let storages = if self.is_stored() { &Storage::ALL[..] } else { &Storage::ALL[..1] };
+        let outputs = if self.has_output() { &[DType::F32, DType::F16][..] } else { &[DType::F32][..] };
+        let epilogues = if self.epilogues { &EpilogueKind::ALL[..] } else { &EpilogueKind::ALL[..1] };
+        let mut all = Vec::new();
+        for &storage in storages {
+            for &output in outputs {
+                for &epilogue in epilogues {
+                    all.push(Variant { storage, output, epilogue, immediates });
+                }
+            }
+        }
+        all
+    }
+}

@@ -1,0 +1,20 @@
+//! The kernels: one module per shader stem, with its launch, its CPU twin, its test cases and its planted faults.
+//!
+//! [`ALL`] is the one list: parity tests, fault tests, translation, `mmae kernels` and benchmarks walk it.
+
+pub mod cases;
+pub mod samples;
+
+pub use cases::{Case, Entry, Fault, Tolerance};
+
+macro_rules! entry {
+    ($stem:ident) => {
+        Entry { kernel: &$stem::KERNEL, cases: $stem::cases, faults: $stem::FAULTS }
+    };
+}
+
+pub mod accumulate;
+pub mod add;
+
+/// Every kernel, in alphabetical order.
+pub static ALL: &[Entry] = &[entry!(accumulate), entry!(add)];

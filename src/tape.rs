@@ -1,0 +1,191 @@
+//! The tape: operations in execution order, each with what its derivative needs; walked backwards once.
+//!
+//! A rule receives the gradient of its output and returns the gradients of its inputs. It never adds to anything: one
+//! function here accumulates. An operation without a derivative cannot be put on the tape.
+
+use crate::device::Context;
+use crate::error::{Error, Result};
+use crate::kernels;
+use crate::shape::DType;
+use crate::tensor::Tensor;
+
+/// A differentiable operation that has run: its saved tensors and its derivative.
+pub trait Op {
+    /// Name for errors and reports.
+    fn name(&self) -> &'static str;
+
+    /// Gradients of the inputs, in their order, given the gradient of the output. `None` where `needs` is false. A
+    /// gradient has its input's type, except that of a parameter, which is f32.
+    ///
+    /// # Errors
+    /// What a launch reports.
+    fn backward(&self, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>>;
+}
+
+/// A value on the tape. Clones name the same value.
+#[derive(Clone, Debug)]
+pub struct Var {
+    id: usize,
+    value: Tensor,
+    needs_grad: bool,
+}
+
+impl Var {
+    /// The computed tensor.
+    #[must_use]
+    pub const fn value(&self) -> &Tensor {
+        &self.value
+    }
+
+    /// Whether a gradient flows to this value.
+    #[must_use]
+    pub const fn needs_grad(&self) -> bool {
+        self.needs_grad
+    }
+}
+
+struct Node {
+    op: Box<dyn Op>,
+    inputs: Vec<Var>,
+    output: usize,
+}
+
+/// Operations in execution order.
+pub struct Tape {
+    context: Context,
+    nodes: Vec<Node>,
+    /// Where a leaf's gradient goes, by value id.
+    slots: Vec<Option<Tensor>>,
+    recording: bool,
+}
+
+/// Gradients of the leaves that were asked for with [`Tape::leaf`].
+pub struct Gradients {
+    leaves: Vec<Option<Tensor>>,
+}
+
+impl Gradients {
+    /// The gradient of a leaf; `None` when the result does not depend on it.
+    #[must_use]
+    pub fn get(&self, leaf: &Var) -> Option<&Tensor> {
+        self.leaves.get(leaf.id).and_then(Option::as_ref)
+    }
+}
+
+impl Tape {
+    /// An empty tape.
+    #[must_use]
+    pub fn new(context: &Context) -> Self {
+        Self { context: context.clone(), nodes: Vec::new(), slots: Vec::new(), recording: true }
+    }
+
+    /// A tape that remembers nothing: for inference.
+    #[must_use]
+    pub fn inference(context: &Context) -> Self {
+        Self { recording: false, ..Self::new(context) }
+    }
+
+    /// The context that the operations run on.
+    #[must_use]
+    pub const fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Number of recorded operations.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether nothing is recorded.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    fn value(&mut self, value: Tensor, needs_grad: bool, slot: Option<Tensor>) -> Var {
+        self.slots.push(slot);
+        Var { id: self.slots.len() - 1, value, needs_grad: needs_grad && self.recording }
+    }
+
+    /// A value without a gradient.
+    pub fn constant(&mut self, value: Tensor) -> Var {
+        self.value(value, false, None)
+    }
+
+    /// A value whose gradient [`Tape::backward`] returns.
+    pub fn leaf(&mut self, value: Tensor) -> Var {
+        self.value(value, true, None)
+    }
+
+    /// A parameter: its gradient is added to `slot` (f32, of the value's shape), or dropped when there is none.
+    pub fn parameter(&mut self, value: Tensor, slot: Option<Tensor>) -> Var {
+        let needs_grad = slot.is_some();
+        self.value(value, needs_grad, slot)
+    }
+
+    /// Records an operation that has run.
+    pub fn push(&mut self, op: impl Op + 'static, inputs: &[&Var], output: Tensor) -> Var {
+        let needs_grad = inputs.iter().any(|v| v.needs_grad);
+        let result = self.value(output, needs_grad, None);
+        if result.needs_grad {
+            let inputs = inputs.iter().map(|v| (*v).clone()).collect();
+            self.nodes.push(Node { op: Box::new(op), inputs, output: result.id });
+        }
+        result
+    }
+
+    /// Walks the tape backwards from `result`. `seed` is the gradient of `result`, of its shape; for a scalar loss a scalar
+    /// (the loss scale, in f16 training). Gradients of parameters are added to their slots, those of leaves returned.
+    ///
+    /// # Errors
+    /// `Error::Shape` when the seed or a rule's gradient does not fit, else what a launch reports.
+    pub fn backward(self, result: &Var, seed: &Tensor) -> Result<Gradients> {
+        if seed.shape() != result.value.shape() {
+            return Err(Error::shape("backward", result.value.shape(), seed.shape()));
+        }
+        let context = self.context.clone();
+        context.with_overflow(move || self.walk(result, seed))
+    }
+
+    fn walk(mut self, result: &Var, seed: &Tensor) -> Result<Gradients> {
+        let mut gradients: Vec<Option<Tensor>> = vec![None; self.slots.len()];
+        gradients[result.id] = Some(seed.clone());
+        // Popping drops each operation's saved tensors as soon as they have been used.
+        while let Some(node) = self.nodes.pop() {
+            let Some(grad) = gradients[node.output].take() else { continue };
+            let needs = node.inputs.iter().map(Var::needs_grad).collect::<Vec<_>>();
+            let returned = node.op.backward(&grad, &needs)?;
+            for (input, gradient) in node.inputs.iter().zip(returned) {
+                if let (true, Some(gradient)) = (input.needs_grad, gradient) {
+                    if gradient.shape().stored() != input.value.shape().stored() {
+                        return Err(Error::shape(node.op.name(), input.value.shape(), gradient.shape()));
+                    }
+                    self.accumulate(&mut gradients[input.id], input, gradient)?;
+                }
+            }
+        }
+        Ok(Gradients { leaves: gradients })
+    }
+
+    /// The one place where gradients are added.
+    fn accumulate(&self, sum: &mut Option<Tensor>, input: &Var, gradient: Tensor) -> Result<()> {
+        if let Some(slot) = &self.slots[input.id] {
+            let gradient = gradient.reshape(slot.dims()).unwrap_or(gradient);
+            return kernels::accumulate::launch(&self.context, &gradient, slot, 1.0);
+        }
+        *sum = Some(match sum.take() {
+            None => gradient,
+            Some(before) => kernels::add::launch(&self.context, &before, &gradient)?,
+        });
+        Ok(())
+    }
+}
+
+/// The scalar 1 in f32: the seed of a loss without scaling.
+///
+/// # Errors
+/// As [`Tensor::from_f32`].
+pub fn one(context: &Context) -> Result<Tensor> {
+    Tensor::from_f32(context, &[], &[1.0], DType::F32)
+}

@@ -1,0 +1,81 @@
+//! Every kernel against its twin: all cases, all storage parts, with poisoned buffers and guard words.
+
+mod common;
+
+use mmae::device::Storage;
+use mmae::kernels::ALL;
+use mmae::{Context, DType};
+
+fn parity(half: Storage, no_immediates: bool, dtypes: &[DType]) {
+    let Some(gpu) = common::gpu(half, no_immediates) else { return };
+    println!("{}, halves {}", gpu.capabilities().summary(), gpu.capabilities().half.name());
+    let cpu = Context::cpu();
+    let mut failures = Vec::new();
+    let mut run = 0;
+    for entry in ALL.iter().filter(|e| common::selected(e.kernel.name)) {
+        for case in (entry.cases)() {
+            for &dtype in dtypes {
+                if dtype == DType::F16 && !entry.kernel.is_stored() && !entry.kernel.has_output() {
+                    continue;
+                }
+                run += 1;
+                let label = format!("{} {} {dtype}", entry.kernel.name, case.label);
+                match case.compare(&gpu, &cpu, dtype, 3) {
+                    Ok(wrong) => failures.extend(wrong.into_iter().map(|w| format!("{label}: {w}"))),
+                    Err(error) => failures.push(format!("{label}: {error}")),
+                }
+            }
+        }
+    }
+    println!("{run} comparisons");
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn kernels_match_their_twins_in_f32_and_packed_halves() {
+    parity(Storage::F16Packed, false, &[DType::F32, DType::F16]);
+}
+
+#[test]
+fn kernels_match_their_twins_in_native_halves() {
+    parity(Storage::F16Native, false, &[DType::F16]);
+}
+
+#[test]
+fn kernels_match_their_twins_in_integer_halves() {
+    parity(Storage::F16Integer, false, &[DType::F16]);
+}
+
+#[test]
+fn kernels_match_their_twins_with_a_uniform_ring() {
+    parity(Storage::F16Packed, true, &[DType::F32]);
+}
+
+#[test]
+fn the_same_launch_gives_the_same_bytes() {
+    let Some(gpu) = common::gpu(Storage::F16Packed, false) else { return };
+    let mut failures = Vec::new();
+    for entry in ALL.iter().filter(|e| common::selected(e.kernel.name)) {
+        for case in (entry.cases)() {
+            let bytes = || {
+                (case.run)(&gpu, DType::F32)
+                    .and_then(|all| all.iter().map(|t| t.to_bytes()).collect::<Result<Vec<_>, _>>())
+            };
+            match (bytes(), bytes()) {
+                (Ok(a), Ok(b)) if a == b => {}
+                (Ok(_), Ok(_)) => failures.push(format!("{} {}: bytes differ", entry.kernel.name, case.label)),
+                (Err(e), _) | (_, Err(e)) => failures.push(format!("{} {}: {e}", entry.kernel.name, case.label)),
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn every_kernel_has_cases_and_faults() {
+    for entry in ALL {
+        assert!(!(entry.cases)().is_empty(), "{} has no cases", entry.kernel.name);
+        assert!(!entry.faults.is_empty(), "{} has no planted faults", entry.kernel.name);
+    }
+    assert!(ALL.windows(2).all(|pair| pair[0].kernel.name < pair[1].kernel.name), "ALL is not in alphabetical order");
+}
