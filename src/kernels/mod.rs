@@ -15,6 +15,7 @@ macro_rules! entry {
 
 pub mod accumulate;
 pub mod add;
+pub mod matmul;
 
 /// Every kernel, in alphabetical order.
-pub static ALL: &[Entry] = &[entry!(accumulate), entry!(add)];
+pub static ALL: &[Entry] = &[entry!(accumulate), entry!(add), entry!(matmul)];
