@@ -15,7 +15,19 @@ macro_rules! entry {
 
 pub mod accumulate;
 pub mod add;
+pub mod attention;
+pub mod attention_backward_key;
+pub mod attention_backward_query;
+pub mod attention_statistics;
 pub mod matmul;
 
 /// Every kernel, in alphabetical order.
-pub static ALL: &[Entry] = &[entry!(accumulate), entry!(add), entry!(matmul)];
+pub static ALL: &[Entry] = &[
+    entry!(accumulate),
+    entry!(add),
+    entry!(attention),
+    entry!(attention_backward_key),
+    entry!(attention_backward_query),
+    entry!(attention_statistics),
+    entry!(matmul),
+];
