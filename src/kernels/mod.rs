@@ -69,6 +69,11 @@ pub mod step_control;
 pub mod sum_squares;
 pub mod top_k;
 pub mod weighted_sum;
+pub mod attention;
+pub mod attention_backward_key;
+pub mod attention_backward_query;
+pub mod attention_statistics;
+pub mod matmul;
 
 /// Every kernel, in alphabetical order.
 pub static ALL: &[Entry] = &[
@@ -127,4 +132,10 @@ pub static ALL: &[Entry] = &[
     entry!(sum_squares),
     entry!(top_k),
     entry!(weighted_sum),
+    entry!(add),
+    entry!(attention),
+    entry!(attention_backward_key),
+    entry!(attention_backward_query),
+    entry!(attention_statistics),
+    entry!(matmul),
 ];
