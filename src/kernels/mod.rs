@@ -19,6 +19,10 @@ pub mod adamw;
 pub mod add;
 pub mod add_rows;
 pub mod affine;
+pub mod attention;
+pub mod attention_backward_key;
+pub mod attention_backward_query;
+pub mod attention_statistics;
 pub mod cast;
 pub mod clamp;
 pub mod column_sum;
@@ -48,6 +52,7 @@ pub mod masked_mean;
 pub mod masked_mean_backward;
 pub mod masked_mse;
 pub mod masked_mse_backward;
+pub mod matmul;
 pub mod merge_heads;
 pub mod merge_qkv;
 pub mod overflow_check;
@@ -69,11 +74,6 @@ pub mod step_control;
 pub mod sum_squares;
 pub mod top_k;
 pub mod weighted_sum;
-pub mod attention;
-pub mod attention_backward_key;
-pub mod attention_backward_query;
-pub mod attention_statistics;
-pub mod matmul;
 
 /// Every kernel, in alphabetical order.
 pub static ALL: &[Entry] = &[
@@ -82,6 +82,10 @@ pub static ALL: &[Entry] = &[
     entry!(add),
     entry!(add_rows),
     entry!(affine),
+    entry!(attention),
+    entry!(attention_backward_key),
+    entry!(attention_backward_query),
+    entry!(attention_statistics),
     entry!(cast),
     entry!(clamp),
     entry!(column_sum),
@@ -111,6 +115,7 @@ pub static ALL: &[Entry] = &[
     entry!(masked_mean_backward),
     entry!(masked_mse),
     entry!(masked_mse_backward),
+    entry!(matmul),
     entry!(merge_heads),
     entry!(merge_qkv),
     entry!(overflow_check),
@@ -132,10 +137,4 @@ pub static ALL: &[Entry] = &[
     entry!(sum_squares),
     entry!(top_k),
     entry!(weighted_sum),
-    entry!(add),
-    entry!(attention),
-    entry!(attention_backward_key),
-    entry!(attention_backward_query),
-    entry!(attention_statistics),
-    entry!(matmul),
 ];
