@@ -10,7 +10,7 @@ use crate::tensor::Tensor;
 ///
 /// # Errors
 /// As [`kernels::replace_rows::launch`].
-pub fn replace_rows(tape: &mut Tape, x: &Var, mask: &Tensor, token: &Var) -> Result<Var> {
+pub fn replace_rows(tape: &mut Tape, x: &Var, token: &Var, mask: &Tensor) -> Result<Var> {
     let y = kernels::replace_rows::launch(tape.context(), x.value(), mask, token.value())?;
     Ok(tape.push(ReplaceRows { mask: mask.clone() }, &[x, token], y))
 }
@@ -47,7 +47,7 @@ mod tests {
             let inputs: [(&[usize], u64); 2] = [(&[rows, &[width]].concat(), 1), (&[width], 2)];
             check::gradients(&format!("replace_rows {rows:?} x {width}"), &inputs, |tape, v| {
                 let mask = samples::mask(tape.context(), rows, 0.5, 3)?;
-                replace_rows(tape, &v[0], &mask, &v[1])
+                replace_rows(tape, &v[0], &v[1], &mask)
             });
         }
     }
