@@ -22,6 +22,7 @@ pub mod cross_entropy_backward;
 pub mod dot;
 pub mod embedding;
 pub mod embedding_backward;
+pub mod embedding_links;
 pub mod exp_scale;
 pub mod infonce;
 pub mod infonce_backward;
@@ -52,6 +53,7 @@ pub static ALL: &[Entry] = &[
     entry!(dot),
     entry!(embedding),
     entry!(embedding_backward),
+    entry!(embedding_links),
     entry!(exp_scale),
     entry!(infonce),
     entry!(infonce_backward),
