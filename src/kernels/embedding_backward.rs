@@ -3,7 +3,7 @@
 use crate::device::{Binding, Context, Kernel, Launch, Part, Twin};
 use crate::error::{Error, Result};
 use crate::kernels::embedding::SHAPES;
-use crate::kernels::{Case, Fault, Tolerance, samples};
+use crate::kernels::{Case, Fault, Tolerance, embedding_links, samples};
 use crate::shape::DType;
 use crate::tensor::Tensor;
 
@@ -12,7 +12,7 @@ pub static KERNEL: Kernel = Kernel {
     name: "embedding_backward",
     source: include_str!("../../shaders/embedding_backward.wgsl"),
     parts: &[Part::Grid],
-    bindings: &[Binding::stored("dy"), Binding::u32("ids"), Binding::f32_mut("dtable")],
+    bindings: &[Binding::stored("dy"), Binding::u32("links"), Binding::f32_mut("dtable")],
     epilogues: false,
     twin,
 };
@@ -20,10 +20,7 @@ pub static KERNEL: Kernel = Kernel {
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 struct Params {
-    groups: u32,
-    group: u32,
-    group_cells: u32,
-    entries: u32,
+    rows: u32,
     cells: u32,
 }
 
@@ -39,15 +36,10 @@ pub fn launch(ctx: &Context, dy: &Tensor, ids: &Tensor, entries: usize) -> Resul
     }
     // The kernel touches only rows that an id names: a vocabulary is much larger than a batch.
     let dtable = Tensor::zeros(ctx, &[entries, shape.last()], DType::F32)?;
+    let links = embedding_links::launch(ctx, ids, entries)?;
     Launch::new(&KERNEL)
-        .tensors(&[dy, ids, &dtable])
-        .params(&Params {
-            groups: ids.shape().rows() as u32,
-            group: ids.shape().last() as u32,
-            group_cells: ids.shape().cells() as u32,
-            entries: entries as u32,
-            cells: shape.cells() as u32,
-        })
+        .tensors(&[dy, &links, &dtable])
+        .params(&Params { rows: rows as u32, cells: shape.cells() as u32 })
         .groups(rows)
         .flops(shape.elements() as f64)
         .run(ctx)?;
@@ -56,16 +48,15 @@ pub fn launch(ctx: &Context, dy: &Tensor, ids: &Tensor, entries: usize) -> Resul
 
 fn twin(t: &mut Twin<'_>) -> Result<()> {
     let p: Params = t.params();
-    let (dy, ids) = (t.f32(0), t.u32(1));
-    let stride = 4 * p.cells as usize;
+    let (dy, links) = (t.f32(0), t.u32(1));
+    let (rows, stride) = (p.rows as usize, 4 * p.cells as usize);
     let mut sums: Vec<f64> = t.f32(2).into_iter().map(f64::from).collect();
-    let ids = ids.chunks_exact(4 * p.group_cells as usize).take(p.groups as usize);
-    let ids = ids.flat_map(|group| group.iter().take(p.group as usize));
-    for (&id, row) in ids.zip(dy.chunks_exact(stride)) {
-        if id < p.entries {
-            let to = id as usize * stride;
-            sums[to..to + stride].iter_mut().zip(row).for_each(|(sum, g)| *sum += f64::from(*g));
-        }
+    // An id that leads somewhere is in the table, and so are all rows with that id.
+    let leading = links.chunks_exact(4).take(rows).filter(|link| link[0] == 1).map(|link| link[2]);
+    let known: std::collections::BTreeSet<u32> = leading.collect();
+    for (link, row) in links.chunks_exact(4).zip(dy.chunks_exact(stride)).filter(|(link, _)| known.contains(&link[2])) {
+        let to = link[2] as usize * stride;
+        sums[to..to + stride].iter_mut().zip(row).for_each(|(sum, g)| *sum += f64::from(*g));
     }
     t.put_f32(2, sums.into_iter().map(|v| v as f32).collect());
     Ok(())
@@ -87,7 +78,7 @@ pub fn cases() -> Vec<Case> {
 
 /// Mistakes that the cases must notice.
 pub const FAULTS: &[Fault] = &[
-    Fault { find: "found != id || place >= p.group", replace: "found != id" },
-    Fault { find: "sum += matching(id, found.z, g, 4u * i + 2u, cell);", replace: "" },
-    Fault { find: "var g = own;", replace: "var g = own + 1u;" },
+    Fault { find: " || links[first].x == 0u", replace: "" },
+    Fault { find: "row = links[row].y", replace: "row = p.rows" },
+    Fault { find: "c += WORKGROUP", replace: "c += 2u * WORKGROUP" },
 ];

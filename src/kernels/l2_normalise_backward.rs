@@ -49,10 +49,9 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
     let (dy, x, norm) = (t.f32(0), t.f32(1), t.f32(2));
     let stride = 4 * p.cells as usize;
     let mut dx = vec![0.0; x.len()];
-    for r in 0..p.rows as usize {
+    for (r, &size) in norm.iter().enumerate().take(p.rows as usize) {
         let range = r * stride..(r + 1) * stride;
-        let size = f64::from(norm[r]);
-        let floored = norm[r] <= p.least;
+        let (size, floored) = (f64::from(size), size <= p.least);
         let dot: f64 = range.clone().map(|i| f64::from(dy[i]) * f64::from(x[i])).sum();
         for i in range {
             let g = f64::from(dy[i]);

@@ -35,6 +35,7 @@ pub mod dropout;
 pub mod ema;
 pub mod embedding;
 pub mod embedding_backward;
+pub mod embedding_links;
 pub mod exp_scale;
 pub mod gather_tokens;
 pub mod gelu;
@@ -98,6 +99,7 @@ pub static ALL: &[Entry] = &[
     entry!(ema),
     entry!(embedding),
     entry!(embedding_backward),
+    entry!(embedding_links),
     entry!(exp_scale),
     entry!(gather_tokens),
     entry!(gelu),

@@ -3,6 +3,7 @@
 #[cfg(test)]
 pub(crate) mod check;
 pub mod add;
+pub mod add_rows;
 pub mod affine;
 pub mod checkpoint;
 pub mod concat;
@@ -17,5 +18,7 @@ pub mod l2_normalise;
 pub mod layernorm;
 pub mod masked_mean;
 pub mod masked_mse;
+pub mod replace_rows;
+pub mod scale_shift;
 pub mod softmax;
 pub mod weighted_sum;
