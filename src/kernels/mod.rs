@@ -24,6 +24,7 @@ pub mod attention_backward_key;
 pub mod attention_backward_query;
 pub mod attention_statistics;
 pub mod cast;
+pub mod channel_sum;
 pub mod clamp;
 pub mod column_sum;
 pub mod columns;
@@ -57,6 +58,10 @@ pub mod matmul;
 pub mod merge_heads;
 pub mod merge_qkv;
 pub mod overflow_check;
+pub mod patch_conv;
+pub mod patch_conv_transposed;
+pub mod patch_conv_transposed_any;
+pub mod patch_conv_weight;
 pub mod permutation_mask;
 pub mod philox_bits;
 pub mod philox_fill;
@@ -88,6 +93,7 @@ pub static ALL: &[Entry] = &[
     entry!(attention_backward_query),
     entry!(attention_statistics),
     entry!(cast),
+    entry!(channel_sum),
     entry!(clamp),
     entry!(column_sum),
     entry!(columns),
@@ -121,6 +127,10 @@ pub static ALL: &[Entry] = &[
     entry!(merge_heads),
     entry!(merge_qkv),
     entry!(overflow_check),
+    entry!(patch_conv),
+    entry!(patch_conv_transposed),
+    entry!(patch_conv_transposed_any),
+    entry!(patch_conv_weight),
     entry!(permutation_mask),
     entry!(philox_bits),
     entry!(philox_fill),

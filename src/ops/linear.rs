@@ -89,7 +89,7 @@ impl Op for Linear {
     fn backward(&self, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
         let ctx = grad.context();
         let dy = match &self.pre_activation {
-            Some(pre) => &gelu_backward::launch(ctx, grad, pre)?,
+            Some(pre) => &gelu_backward::launch(ctx, pre, grad)?,
             None => grad,
         };
         let wants = |i: usize| needs.get(i).copied().unwrap_or(false);

@@ -22,6 +22,8 @@ pub mod linear;
 pub mod masked_mean;
 pub mod masked_mse;
 pub mod matmul;
+pub mod patch_conv;
+pub mod patch_conv_transposed;
 pub mod replace_rows;
 pub mod scale_shift;
 pub mod softmax;
