@@ -38,7 +38,7 @@ fn main(
     let label = targets[place];
     let keep = select(0.0, mask[place], label < p.width && row < p.rows);
     let start = own * p.cells;
-    // A dropped row, or one past the end, has no cells, but takes part in the reductions: barriers need all invocations.
+    // A dropped row, or one past the end, has no cells, but takes part in the reductions: barriers need all.
     let cells = select(0u, p.cells, keep != 0.0);
 
     var top = LOWEST;

@@ -3,7 +3,8 @@
 //   y = (x - mean) * rstd * weight + bias
 // x, y (rows, width) Stored; weight, bias (width) Stored; mean, rstd (rows) f32, kept for the backward kernels.
 //
-// Work: ROW_LANES invocations per row, which take its cells in turn, so neighbours read neighbouring memory. The row is read three times, from cache after the first.
+// Work: ROW_LANES invocations per row, which take its cells in turn, so neighbours read neighbouring memory. The row
+// is read three times, from cache after the first.
 // Cost: about 8 FLOPs per element; reads x, writes y.
 
 struct Params {

@@ -1,7 +1,7 @@
 // Softmax of every row: y = exp(x - max(x)) / sum(exp(x - max(x))). x, y (rows, width) Stored.
 //
-// Work: ROW_LANES invocations per row. The first pass keeps a running maximum and the sum of exponentials below it (Milakov and
-// Gimelshein, arXiv 1805.02867), the second writes.
+// Work: ROW_LANES invocations per row. The first pass keeps a running maximum and the sum of exponentials below it
+// (Milakov and Gimelshein, arXiv 1805.02867), the second writes.
 // Cost: about 8 FLOPs per element; reads x, writes y.
 
 struct Params {

@@ -3,8 +3,8 @@
 // the last) and the value the lowest finite number.
 // scores (rows, width) Stored; indices u32 and values f32, both (rows, k), every row padded to whole cells.
 //
-// Work: ROW_LANES invocations per row, k rounds. A round looks for the best candidate after the previous choice in the order
-// (score falling, index rising), so nothing has to be marked or sorted, and the result is exact.
+// Work: ROW_LANES invocations per row, k rounds. A round looks for the best candidate after the previous choice in
+// the order (score falling, index rising), so nothing has to be marked or sorted, and the result is exact.
 // Cost: k comparisons per score; reads the row k times, from cache after the first.
 
 struct Params {

@@ -1,16 +1,16 @@
 // Sums and maxima over the rows that a workgroup of 64 invocations holds: 64 / ROW_LANES rows of ROW_LANES lanes each.
 //
 // Two levels through workgroup memory: each of the first 8 invocations adds 8 of the 64 values, then every invocation
-// adds those of the 8 sums that belong to its row. A binary tree would need six levels and a barrier after each, and a
-// barrier is what a software driver pays for. The order is fixed, so the same input gives the same bits. The result is
-// valid in all lanes of the row.
+// adds those of the 8 sums that belong to its row. A binary tree would need six levels and a barrier after each, and
+// a barrier is what a software driver pays for. The order is fixed, so the same input gives the same bits. The result
+// is valid in all lanes of the row.
 //
-// Every invocation must reach the two barriers: call from uniform control flow only. Calls may follow one another without
-// a barrier between them: whoever writes `reduce_values` again has passed the second barrier, after its last read, and
-// whoever writes `reduce_groups` again has passed the next call's first barrier, which nobody reaches before having read
-// the old sums.
+// Every invocation must reach the two barriers: call from uniform control flow only. Calls may follow one another
+// without a barrier between them: whoever writes `reduce_values` again has passed the second barrier, after its last
+// read, and whoever writes `reduce_groups` again has passed the next call's first barrier, which nobody reaches
+// before having read the old sums.
 
-// Lanes of a row: 8, 16, 32 or 64. Few lanes share the barriers among many short rows; 64 give one row a whole workgroup.
+// Lanes of a row: 8, 16, 32 or 64. With few of them the rows of a workgroup share its barriers.
 override ROW_LANES: u32 = 64u;
 
 const REDUCE = 64u;
