@@ -4,8 +4,8 @@
 // for the backward kernel; pairs (rows, 2) f32, one padded cell (mask * loss, mask, 0, 0) each, for `loss_mean`.
 // A target that is no class drops its row, as a mask of 0 does; a dropped row has lse 0.
 //
-// Work: one workgroup per row, one pass: each invocation keeps a running maximum m and the sum of exp(x - m), and
-// rescales the sum when the maximum grows (Milakov and Gimelshein, arXiv 1805.02867).
+// Work: ROW_LANES invocations per row, one pass: each keeps a running maximum m and the sum of exp(x - m), and rescales
+// the sum when the maximum grows (Milakov and Gimelshein, arXiv 1805.02867).
 // Cost: about 5 FLOPs per element; reads the kept rows once.
 
 struct Params {
@@ -31,20 +31,19 @@ fn main(
     @builtin(num_workgroups) count: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
-    let row = group_index(wid, count);
-    if row >= p.rows {
-        return;
-    }
-    let place = (row / p.group) * p.group_stride + row % p.group;
+    let row = group_index(wid, count) * (WORKGROUP / ROW_LANES) + lid / ROW_LANES;
+    let lane = lid % ROW_LANES;
+    let own = min(row, p.rows - 1u);
+    let place = (own / p.group) * p.group_stride + own % p.group;
     let label = targets[place];
-    let keep = select(0.0, mask[place], label < p.width);
-    let start = row * p.cells;
-    // A dropped row runs over no cells, but takes part in the reductions: barriers need all invocations.
+    let keep = select(0.0, mask[place], label < p.width && row < p.rows);
+    let start = own * p.cells;
+    // A dropped row, or one past the end, has no cells, but takes part in the reductions: barriers need all.
     let cells = select(0u, p.cells, keep != 0.0);
 
     var top = LOWEST;
     var sum = 0.0;
-    for (var c = lid; c < cells; c += WORKGROUP) {
+    for (var c = lane; c < cells; c += ROW_LANES) {
         let v = select(vec4<f32>(LOWEST), unpack4(logits[start + c]), in_row(c, p.width));
         let higher = max(top, max4(v));
         sum = sum * exp(top - higher) + add4(exp(v - higher));
@@ -54,15 +53,15 @@ fn main(
     let total = reduce_sum(lid, sum * exp(top - highest));
     let normaliser = select(0.0, highest + log(total), keep != 0.0);
 
-    if lid == 0u {
+    if lane == 0u && row < p.rows {
         var loss = 0.0;
         if keep != 0.0 {
             loss = keep * (normaliser - unpack4(logits[start + label / 4u])[label % 4u]);
         }
         pairs[row] = vec4<f32>(loss, keep, 0.0, 0.0);
     }
-    // The last row also writes the zero padding of lse.
-    if lid == 0u || (row + 1u == p.rows && row + lid < ((p.rows + 3u) & ~3u)) {
-        lse[row + lid] = select(0.0, normaliser, lid == 0u);
+    // Up to three rows past the end write the zero padding of the statistics.
+    if lane == 0u && row < ((p.rows + 3u) & ~3u) {
+        lse[row] = normaliser;
     }
 }

@@ -1,9 +1,9 @@
 // Gradient of the table: dtable[v, :] += sum over the rows r with ids[r] == v of dy[r, :], in the order of r.
 // dy (rows, width) Stored; links (rows, 3) u32 from `embedding_links`: (leads, next, id); dtable (entries, width) f32.
 //
-// Work: one workgroup per row of dy. The first row that holds an id adds up all rows that hold it, and nobody else writes
-// that row of the table: so no atomics are needed. Rows of the table that no id names are not touched, which is why the
-// table is read and added to: a vocabulary is much larger than a batch of text.
+// Work: one workgroup per row of dy. The first row that holds an id adds up all rows that hold it, and nobody else
+// writes that row of the table: so no atomics are needed. Rows of the table that no id names are not touched, which
+// is why the table is read and added to: a vocabulary is much larger than a batch of text.
 // Cost: 1 FLOP per element of dy; reads dy, reads and writes the named rows of the table.
 
 struct Params {

@@ -1,7 +1,7 @@
 // Every row divided by its length: y = x / max(norm, least),  norm = sqrt(sum(x^2)).
 // x, y (rows, width) Stored; norm (rows) f32, as it is without the bound, kept for the backward kernel.
 //
-// Work: one workgroup per row.
+// Work: ROW_LANES invocations per row.
 // Cost: 3 FLOPs per element; reads x, writes y.
 
 struct Params {
@@ -23,24 +23,24 @@ fn main(
     @builtin(num_workgroups) count: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
-    let row = group_index(wid, count);
-    if row >= p.rows {
-        return;
-    }
+    let row = group_index(wid, count) * (WORKGROUP / ROW_LANES) + lid / ROW_LANES;
+    let lane = lid % ROW_LANES;
+    // A row past the end has no cells, but takes part in the reductions: barriers need all invocations.
+    let cells = select(0u, p.cells, row < p.rows);
     let start = row * p.cells;
     // The padding is zero, so whole cells may be added.
     var squares = vec4<f32>(0.0);
-    for (var c = lid; c < p.cells; c += WORKGROUP) {
+    for (var c = lane; c < cells; c += ROW_LANES) {
         let v = unpack4(x[start + c]);
         squares += v * v;
     }
     let size = sqrt(reduce_sum(lid, add4(squares)));
     let scale = 1.0 / max(size, p.least);
-    for (var c = lid; c < p.cells; c += WORKGROUP) {
+    for (var c = lane; c < cells; c += ROW_LANES) {
         y[start + c] = pack4(unpack4(x[start + c]) * scale);
     }
-    // The last row also writes the zero padding of the norms.
-    if lid == 0u || (row + 1u == p.rows && row + lid < ((p.rows + 3u) & ~3u)) {
-        norm[row + lid] = select(0.0, size, lid == 0u);
+    // Up to three rows past the end write the zero padding of the statistics.
+    if lane == 0u && row < ((p.rows + 3u) & ~3u) {
+        norm[row] = select(0.0, size, row < p.rows);
     }
 }

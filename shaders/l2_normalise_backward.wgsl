@@ -2,7 +2,7 @@
 //   dx = (dy - u * sum(dy * u)) / norm,  u = x / norm        below the bound the divisor is a constant: dx = dy / least
 // dy, x, dx (rows, width) Stored; norm (rows) f32 from the forward kernel.
 //
-// Work: one workgroup per row.
+// Work: ROW_LANES invocations per row.
 // Cost: 6 FLOPs per element; reads dy and x, writes dx.
 
 struct Params {
@@ -25,18 +25,19 @@ fn main(
     @builtin(num_workgroups) count: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
-    let row = group_index(wid, count);
-    if row >= p.rows {
-        return;
-    }
+    let row = group_index(wid, count) * (WORKGROUP / ROW_LANES) + lid / ROW_LANES;
+    let lane = lid % ROW_LANES;
+    // A row past the end has no cells, but takes part in the reductions: barriers need all invocations.
+    let cells = select(0u, p.cells, row < p.rows);
     let start = row * p.cells;
-    let scale = 1.0 / max(norm[row], p.least);
+    let size = norm[min(row, p.rows - 1u)];
+    let scale = 1.0 / max(size, p.least);
     var products = vec4<f32>(0.0);
-    for (var c = lid; c < p.cells; c += WORKGROUP) {
+    for (var c = lane; c < cells; c += ROW_LANES) {
         products += unpack4(dy[start + c]) * (unpack4(x[start + c]) * scale);
     }
-    let along = select(0.0, reduce_sum(lid, add4(products)), norm[row] > p.least);
-    for (var c = lid; c < p.cells; c += WORKGROUP) {
+    let along = select(0.0, reduce_sum(lid, add4(products)), size > p.least);
+    for (var c = lane; c < cells; c += ROW_LANES) {
         let u = unpack4(x[start + c]) * scale;
         dx[start + c] = pack4((unpack4(dy[start + c]) - u * along) * scale);
     }

@@ -3,7 +3,7 @@
 //   dx = rstd * (g - sum(g) / width - n * sum(g * n) / width)
 // dy, x, dx (rows, width) Stored; weight (width) Stored; mean, rstd (rows) f32 from the forward kernel.
 //
-// Work: one workgroup per row, both sums in one reduction.
+// Work: ROW_LANES invocations per row, both sums in one reduction.
 // Cost: about 14 FLOPs per element; reads dy and x, writes dx.
 
 struct Params {
@@ -38,25 +38,25 @@ fn main(
     @builtin(num_workgroups) count: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
-    let row = group_index(wid, count);
-    if row >= p.rows {
-        return;
-    }
+    let row = group_index(wid, count) * (WORKGROUP / ROW_LANES) + lid / ROW_LANES;
+    let lane = lid % ROW_LANES;
+    // A row past the end has no cells, but takes part in the reductions: barriers need all invocations.
+    let cells = select(0u, p.cells, row < p.rows);
     let start = row * p.cells;
-    let average = mean[row];
-    let scale = rstd[row];
+    let average = mean[min(row, p.rows - 1u)];
+    let scale = rstd[min(row, p.rows - 1u)];
 
     // The padding of dy is zero, so g is zero there and both sums may run over whole cells.
     var sum = vec4<f32>(0.0);
     var sum_n = vec4<f32>(0.0);
-    for (var c = lid; c < p.cells; c += WORKGROUP) {
+    for (var c = lane; c < cells; c += ROW_LANES) {
         let g = upstream(start, c);
         sum += g;
         sum_n += g * (unpack4(x[start + c]) - average) * scale;
     }
     let means = reduce_sum2(lid, vec2<f32>(add4(sum), add4(sum_n))) / f32(p.width);
 
-    for (var c = lid; c < p.cells; c += WORKGROUP) {
+    for (var c = lane; c < cells; c += ROW_LANES) {
         let n = (unpack4(x[start + c]) - average) * scale;
         let v = scale * (upstream(start, c) - means.x - n * means.y);
         dx[start + c] = pack4(select(vec4<f32>(0.0), v, in_row(c, p.width)));

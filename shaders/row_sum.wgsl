@@ -1,6 +1,6 @@
 // Sum of every row: y[r] = sum over c of x[r, c]. x (rows, width) Stored; y (rows) f32.
 //
-// Work: one workgroup per row.
+// Work: ROW_LANES invocations per row.
 // Cost: 1 FLOP per element; reads x.
 
 struct Params {
@@ -20,19 +20,19 @@ fn main(
     @builtin(num_workgroups) count: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
-    let row = group_index(wid, count);
-    if row >= p.rows {
-        return;
-    }
+    let row = group_index(wid, count) * (WORKGROUP / ROW_LANES) + lid / ROW_LANES;
+    let lane = lid % ROW_LANES;
+    // A row past the end has no cells, but takes part in the reductions: barriers need all invocations.
+    let cells = select(0u, p.cells, row < p.rows);
     let start = row * p.cells;
     // The padding is zero, so whole cells may be added.
     var sum = vec4<f32>(0.0);
-    for (var c = lid; c < p.cells; c += WORKGROUP) {
+    for (var c = lane; c < cells; c += ROW_LANES) {
         sum += unpack4(x[start + c]);
     }
     let total = reduce_sum(lid, add4(sum));
-    // The last row also writes the zero padding of the result.
-    if lid == 0u || (row + 1u == p.rows && row + lid < ((p.rows + 3u) & ~3u)) {
-        y[row + lid] = select(0.0, total, lid == 0u);
+    // Up to three rows past the end write the zero padding of the statistics.
+    if lane == 0u && row < ((p.rows + 3u) & ~3u) {
+        y[row] = select(0.0, total, row < p.rows);
     }
 }

@@ -3,8 +3,8 @@
 // the last) and the value the lowest finite number.
 // scores (rows, width) Stored; indices u32 and values f32, both (rows, k), every row padded to whole cells.
 //
-// Work: one workgroup per row, k rounds. A round looks for the best candidate after the previous choice in the order
-// (score falling, index rising), so nothing has to be marked or sorted, and the result is exact.
+// Work: ROW_LANES invocations per row, k rounds. A round looks for the best candidate after the previous choice in
+// the order (score falling, index rising), so nothing has to be marked or sorted, and the result is exact.
 // Cost: k comparisons per score; reads the row k times, from cache after the first.
 
 struct Params {
@@ -45,14 +45,14 @@ fn main(
     @builtin(num_workgroups) count: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
-    let row = group_index(wid, count);
-    if row >= p.rows {
-        return;
-    }
+    let row = group_index(wid, count) * (WORKGROUP / ROW_LANES) + lid / ROW_LANES;
+    let lane = lid % ROW_LANES;
+    // A row past the end has no cells, but takes part in the reductions: barriers need all invocations.
+    let cells = select(0u, p.cells, row < p.rows);
     var previous = Choice(LOWEST, p.width);
     for (var slot = 0u; slot < p.k; slot += 1u) {
         var best = Choice(LOWEST, p.width);
-        for (var c = p.first / 4u + lid; c < p.cells; c += WORKGROUP) {
+        for (var c = p.first / 4u + lane; c < cells; c += ROW_LANES) {
             let v = unpack4(scores[row * p.cells + c]);
             best = better(best, previous, slot, v.x, 4u * c);
             best = better(best, previous, slot, v.y, 4u * c + 1u);
@@ -63,13 +63,13 @@ fn main(
         // The lowest index among equal scores is the largest negative one; f32 counts exactly to 2^24.
         let index = -reduce_max(lid, select(LOWEST, -f32(best.index), best.value == top));
         previous = Choice(top, u32(index));
-        if lid == 0u {
+        if lane == 0u && row < p.rows {
             indices[row * p.stride + slot] = previous.index;
             values[row * p.stride + slot] = top;
         }
     }
-    if lid < p.stride - p.k {
-        indices[row * p.stride + p.k + lid] = 0u;
-        values[row * p.stride + p.k + lid] = 0.0;
+    if lane < p.stride - p.k && row < p.rows {
+        indices[row * p.stride + p.k + lane] = 0u;
+        values[row * p.stride + p.k + lane] = 0.0;
     }
 }

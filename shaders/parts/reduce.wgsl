@@ -1,14 +1,17 @@
-// Sums and maxima over a workgroup of 64 invocations, for kernels that give one row to a workgroup.
+// Sums and maxima over the rows that a workgroup of 64 invocations holds: 64 / ROW_LANES rows of ROW_LANES lanes each.
 //
-// Two levels through workgroup memory: each of the first 8 invocations adds 8 of the 64 values,
-// then every invocation adds those 8 sums for itself. A binary tree would need six levels and a
-// barrier after each, and a barrier is what a software driver pays for. The order is fixed, so the
-// same input gives the same bits. The result is valid in all invocations.
+// Two levels through workgroup memory: each of the first 8 invocations adds 8 of the 64 values, then every invocation
+// adds those of the 8 sums that belong to its row. A binary tree would need six levels and a barrier after each, and
+// a barrier is what a software driver pays for. The order is fixed, so the same input gives the same bits. The result
+// is valid in all lanes of the row.
 //
-// Every invocation must reach the two barriers: call from uniform control flow only. Calls may
-// follow one another without a barrier between them: whoever writes `reduce_values` again has
-// passed the second barrier, after its last read, and whoever writes `reduce_groups` again has
-// passed the next call's first barrier, which nobody reaches before having read the old sums.
+// Every invocation must reach the two barriers: call from uniform control flow only. Calls may follow one another
+// without a barrier between them: whoever writes `reduce_values` again has passed the second barrier, after its last
+// read, and whoever writes `reduce_groups` again has passed the next call's first barrier, which nobody reaches
+// before having read the old sums.
+
+// Lanes of a row: 8, 16, 32 or 64. With few of them the rows of a workgroup share its barriers.
+override ROW_LANES: u32 = 64u;
 
 const REDUCE = 64u;
 const REDUCE_GROUP = 8u;
@@ -32,8 +35,9 @@ fn reduce_sum2(lid: u32, v: vec2<f32>) -> vec2<f32> {
         reduce_groups[lid] = sum;
     }
     workgroupBarrier();
-    var total = reduce_groups[0];
-    for (var i = 1u; i < REDUCE_GROUP; i += 1u) {
+    let own = lid / ROW_LANES * (ROW_LANES / REDUCE_GROUP);
+    var total = reduce_groups[own];
+    for (var i = own + 1u; i < own + ROW_LANES / REDUCE_GROUP; i += 1u) {
         total += reduce_groups[i];
     }
     return total;
@@ -55,8 +59,9 @@ fn reduce_max(lid: u32, v: f32) -> f32 {
         reduce_groups[lid] = vec2<f32>(top, 0.0);
     }
     workgroupBarrier();
-    var highest = reduce_groups[0].x;
-    for (var i = 1u; i < REDUCE_GROUP; i += 1u) {
+    let own = lid / ROW_LANES * (ROW_LANES / REDUCE_GROUP);
+    var highest = reduce_groups[own].x;
+    for (var i = own + 1u; i < own + ROW_LANES / REDUCE_GROUP; i += 1u) {
         highest = max(highest, reduce_groups[i].x);
     }
     return highest;

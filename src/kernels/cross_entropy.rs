@@ -3,6 +3,7 @@
 use crate::device::{Binding, Context, Kernel, Launch, Part, Twin};
 use crate::error::{Error, Result};
 use crate::kernels::masks::{Groups, groups};
+use crate::kernels::rows::{lanes, workgroups};
 use crate::kernels::{Case, Fault, Tolerance, loss_mean, samples};
 use crate::shape::DType;
 use crate::tensor::Tensor;
@@ -53,6 +54,7 @@ pub fn launch(ctx: &Context, logits: &Tensor, targets: &Tensor, mask: &Tensor) -
     let rows = shape.rows();
     let lse = Tensor::empty(ctx, &[rows], DType::F32)?;
     let pairs = Tensor::empty(ctx, &[rows, 2], DType::F32)?;
+    let lanes = lanes(ctx, rows, shape.cells());
     Launch::new(&KERNEL)
         .tensors(&[logits, targets, mask, &lse, &pairs])
         .params(&Params {
@@ -62,7 +64,8 @@ pub fn launch(ctx: &Context, logits: &Tensor, targets: &Tensor, mask: &Tensor) -
             group: places.group,
             group_stride: places.stride,
         })
-        .groups(rows)
+        .constant("ROW_LANES", lanes as f64)
+        .groups(workgroups(rows, lanes))
         .flops(5.0 * shape.elements() as f64)
         .run(ctx)?;
     let (loss, inverse) = loss_mean::launch(ctx, &pairs, 1, 1)?;
@@ -96,8 +99,15 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
 
 /// (samples, length, classes, ids drawn below) for the parity tests of this kernel and its gradient; more ids than
 /// classes: some targets are none.
-pub(crate) const SHAPES: [(usize, usize, usize, u32); 6] =
-    [(1, 1, 1, 1), (3, 5, 7, 7), (2, 3, 64, 64), (5, 6, 257, 257), (3, 7, 10, 15), (1, 2, 5003, 5003)];
+pub(crate) const SHAPES: [(usize, usize, usize, u32); 7] = [
+    (5, 14, 257, 300),
+    (1, 1, 1, 1),
+    (3, 5, 7, 7),
+    (2, 3, 64, 64),
+    (5, 6, 257, 257),
+    (3, 7, 10, 15),
+    (1, 2, 5003, 5003),
+];
 
 /// Shapes for the parity test.
 #[must_use]

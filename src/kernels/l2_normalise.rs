@@ -2,6 +2,7 @@
 
 use crate::device::{Binding, Context, Kernel, Launch, Part, Twin};
 use crate::error::Result;
+use crate::kernels::rows::{lanes, workgroups};
 use crate::kernels::{Case, Fault, Tolerance, samples};
 use crate::shape::DType;
 use crate::tensor::Tensor;
@@ -36,10 +37,12 @@ pub fn launch(ctx: &Context, x: &Tensor) -> Result<(Tensor, Tensor)> {
     let rows = shape.rows();
     let y = Tensor::empty(ctx, x.dims(), x.dtype())?;
     let norm = Tensor::empty(ctx, &[rows], DType::F32)?;
+    let lanes = lanes(ctx, rows, shape.cells());
     Launch::new(&KERNEL)
         .tensors(&[x, &y, &norm])
         .params(&Params { rows: rows as u32, cells: shape.cells() as u32, least: LEAST })
-        .groups(rows)
+        .constant("ROW_LANES", lanes as f64)
+        .groups(workgroups(rows, lanes))
         .flops(3.0 * shape.elements() as f64)
         .run(ctx)?;
     Ok((y, norm))
@@ -65,7 +68,7 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
 /// Shapes for the parity test; the last one is all zeros.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    [(1, 1, true), (3, 5, true), (7, 64, true), (5, 257, true), (2, 1030, true), (3, 6, false)]
+    [(1, 1, true), (3, 5, true), (7, 64, true), (5, 257, true), (2, 1030, true), (70, 257, true), (3, 6, false)]
         .into_iter()
         .map(|(r, w, normal)| {
             let name = format!("{r}x{w}{}", if normal { "" } else { " of zeros" });

@@ -3,6 +3,7 @@
 use crate::device::{Binding, Context, Kernel, Launch, Part, Twin};
 use crate::error::{Error, Result};
 use crate::kernels::l2_normalise::LEAST;
+use crate::kernels::rows::{lanes, workgroups};
 use crate::kernels::{Case, Fault, Tolerance, l2_normalise, samples};
 use crate::tensor::Tensor;
 
@@ -35,10 +36,12 @@ pub fn launch(ctx: &Context, dy: &Tensor, x: &Tensor, norm: &Tensor) -> Result<T
         return Err(Error::shape("l2_normalise_backward", format!("dy {shape} and {rows} norms"), dy.shape()));
     }
     let dx = Tensor::empty(ctx, x.dims(), x.dtype())?;
+    let lanes = lanes(ctx, rows, shape.cells());
     Launch::new(&KERNEL)
         .tensors(&[dy, x, norm, &dx])
         .params(&Params { rows: rows as u32, cells: shape.cells() as u32, least: LEAST })
-        .groups(rows)
+        .constant("ROW_LANES", lanes as f64)
+        .groups(workgroups(rows, lanes))
         .flops(6.0 * shape.elements() as f64)
         .run(ctx)?;
     Ok(dx)
@@ -67,7 +70,7 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
 /// enough for f16.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    [(1, 2, true), (3, 5, true), (7, 64, true), (5, 257, true), (2, 1030, true), (3, 6, false)]
+    [(1, 2, true), (3, 5, true), (7, 64, true), (5, 257, true), (2, 1030, true), (70, 257, true), (3, 6, false)]
         .into_iter()
         .map(|(r, w, normal)| {
             let name = format!("{r}x{w}{}", if normal { "" } else { " of zeros" });

@@ -3,6 +3,7 @@
 use crate::device::{Binding, Context, Kernel, Launch, Part, Twin};
 use crate::error::{Error, Result};
 use crate::kernels::masks::unread;
+use crate::kernels::rows::{lanes, workgroups};
 use crate::kernels::{Case, Fault, Tolerance, layernorm, samples};
 use crate::tensor::Tensor;
 
@@ -53,11 +54,13 @@ pub fn launch(
     }
     let absent = unread(x)?;
     let dx = Tensor::empty(ctx, x.dims(), x.dtype())?;
+    let lanes = lanes(ctx, rows, shape.cells());
     Launch::new(&KERNEL)
         .tensors(&[dy, x, weight.unwrap_or(&absent), mean, rstd, &dx])
         .params(&Params { rows: rows as u32, width: shape.last() as u32, cells: shape.cells() as u32 })
         .constant("AFFINE", if weight.is_some() { 1.0 } else { 0.0 })
-        .groups(rows)
+        .constant("ROW_LANES", lanes as f64)
+        .groups(workgroups(rows, lanes))
         .flops(14.0 * shape.elements() as f64)
         .run(ctx)?;
     Ok(dx)
@@ -86,7 +89,7 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
 /// Shapes for the parity test.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    [(1, 2, true), (3, 5, true), (7, 64, false), (5, 257, true), (2, 1030, false)]
+    [(1, 2, true), (3, 5, true), (7, 64, false), (5, 257, true), (2, 1030, false), (70, 257, true)]
         .into_iter()
         .map(|(r, w, affine)| {
             Case::new(format!("{r}x{w} affine {affine}"), Tolerance::sum(w), move |ctx, storage| {

@@ -4,6 +4,7 @@
 
 pub mod cases;
 mod masks;
+mod rows;
 pub mod samples;
 
 pub use cases::{Case, Entry, Fault, Tolerance};

@@ -2,6 +2,7 @@
 
 use crate::device::{Binding, Context, Kernel, Launch, Part, Twin};
 use crate::error::Result;
+use crate::kernels::rows::{lanes, workgroups};
 use crate::kernels::{Case, Fault, Tolerance, samples};
 use crate::tensor::Tensor;
 
@@ -30,10 +31,12 @@ struct Params {
 pub fn launch(ctx: &Context, x: &Tensor) -> Result<Tensor> {
     let shape = x.shape();
     let y = Tensor::empty(ctx, x.dims(), x.dtype())?;
+    let lanes = lanes(ctx, shape.rows(), shape.cells());
     Launch::new(&KERNEL)
         .tensors(&[x, &y])
         .params(&Params { rows: shape.rows() as u32, width: shape.last() as u32, cells: shape.cells() as u32 })
-        .groups(shape.rows())
+        .constant("ROW_LANES", lanes as f64)
+        .groups(workgroups(shape.rows(), lanes))
         .flops(8.0 * shape.elements() as f64)
         .run(ctx)?;
     Ok(y)
@@ -57,7 +60,7 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
 /// (rows, width, factor on normal draws) for the parity test; a large factor would overflow without the maximum.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    [(1, 1, 1.0), (3, 5, 1.0), (7, 64, 60.0), (5, 257, 1.0), (2, 1031, 200.0)]
+    [(1, 1, 1.0), (3, 5, 1.0), (7, 64, 60.0), (5, 257, 1.0), (2, 1031, 200.0), (70, 257, 3.0)]
         .into_iter()
         .map(|(r, w, factor)| {
             Case::new(format!("{r}x{w} times {factor}"), Tolerance::sum(w), move |ctx, storage| {

@@ -2,6 +2,7 @@
 
 use crate::device::{Binding, Context, Kernel, Launch, Part, Twin};
 use crate::error::{Error, Result};
+use crate::kernels::rows::{lanes, workgroups};
 use crate::kernels::{Case, Fault, Tolerance, samples, softmax};
 use crate::tensor::Tensor;
 
@@ -32,10 +33,12 @@ pub fn launch(ctx: &Context, dy: &Tensor, y: &Tensor) -> Result<Tensor> {
         return Err(Error::shape("softmax_backward", shape, dy.shape()));
     }
     let dx = Tensor::empty(ctx, y.dims(), y.dtype())?;
+    let lanes = lanes(ctx, shape.rows(), shape.cells());
     Launch::new(&KERNEL)
         .tensors(&[dy, y, &dx])
         .params(&Params { rows: shape.rows() as u32, cells: shape.cells() as u32 })
-        .groups(shape.rows())
+        .constant("ROW_LANES", lanes as f64)
+        .groups(workgroups(shape.rows(), lanes))
         .flops(4.0 * shape.elements() as f64)
         .run(ctx)?;
     Ok(dx)
@@ -57,7 +60,7 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
 /// Shapes for the parity test.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    [(1, 2), (3, 5), (7, 64), (5, 257), (2, 1031)]
+    [(1, 2), (3, 5), (7, 64), (5, 257), (2, 1031), (70, 257)]
         .into_iter()
         .map(|(r, w)| {
             Case::new(format!("{r}x{w}"), Tolerance::sum(w), move |ctx, storage| {

@@ -2,6 +2,7 @@
 
 use crate::device::{Binding, Context, Kernel, Launch, Part, Twin};
 use crate::error::{Error, Result};
+use crate::kernels::rows::{lanes, workgroups};
 use crate::kernels::{Case, Fault, Tolerance, samples};
 use crate::shape::DType;
 use crate::tensor::Tensor;
@@ -46,6 +47,7 @@ pub fn launch(ctx: &Context, scores: &Tensor, k: usize, first: usize) -> Result<
     }
     let indices = Tensor::empty(ctx, &[rows, k], DType::U32)?;
     let values = Tensor::empty(ctx, &[rows, k], DType::F32)?;
+    let lanes = lanes(ctx, rows, scores.shape().cells());
     Launch::new(&KERNEL)
         .tensors(&[scores, &indices, &values])
         .params(&Params {
@@ -56,7 +58,8 @@ pub fn launch(ctx: &Context, scores: &Tensor, k: usize, first: usize) -> Result<
             k: k as u32,
             stride: values.shape().stride() as u32,
         })
-        .groups(rows)
+        .constant("ROW_LANES", lanes as f64)
+        .groups(workgroups(rows, lanes))
         .flops((k * scores.shape().elements()) as f64)
         .run(ctx)?;
     Ok((indices, values))
@@ -95,6 +98,7 @@ pub fn cases() -> Vec<Case> {
         (2, 1031, 17, 6, 0),
         (3, 300, 10, 0, 2),
         (2, 9, 7, 0, 1),
+        (70, 257, 5, 3, 40),
     ]
     .into_iter()
     .map(|(rows, width, k, first, distinct)| {
