@@ -28,6 +28,7 @@ pub struct Var {
     id: usize,
     value: Tensor,
     needs_grad: bool,
+    parameter: bool,
 }
 
 impl Var {
@@ -35,6 +36,12 @@ impl Var {
     #[must_use]
     pub const fn value(&self) -> &Tensor {
         &self.value
+    }
+
+    /// Whether this is a parameter, whose gradient is f32 whatever its own type.
+    #[must_use]
+    pub const fn is_parameter(&self) -> bool {
+        self.parameter
     }
 
     /// Whether a gradient flows to this value.
@@ -105,7 +112,8 @@ impl Tape {
 
     fn value(&mut self, value: Tensor, needs_grad: bool, slot: Option<Tensor>) -> Var {
         self.slots.push(slot);
-        Var { id: self.slots.len() - 1, value, needs_grad: needs_grad && self.recording }
+        let parameter = self.slots.last().is_some_and(Option::is_some);
+        Var { id: self.slots.len() - 1, value, needs_grad: needs_grad && self.recording, parameter }
     }
 
     /// A value without a gradient.
@@ -127,6 +135,15 @@ impl Tape {
     /// Records an operation that has run.
     pub fn push(&mut self, op: impl Op + 'static, inputs: &[&Var], output: Tensor) -> Var {
         let needs_grad = inputs.iter().any(|v| v.needs_grad);
+        self.record(op, inputs, output, needs_grad)
+    }
+
+    /// As [`Tape::push`], for an operation that uses parameters besides its inputs.
+    pub fn push_always(&mut self, op: impl Op + 'static, inputs: &[&Var], output: Tensor) -> Var {
+        self.record(op, inputs, output, true)
+    }
+
+    fn record(&mut self, op: impl Op + 'static, inputs: &[&Var], output: Tensor, needs_grad: bool) -> Var {
         let result = self.value(output, needs_grad, None);
         if result.needs_grad {
             let inputs = inputs.iter().map(|v| (*v).clone()).collect();
@@ -145,7 +162,7 @@ impl Tape {
             return Err(Error::shape("backward", result.value.shape(), seed.shape()));
         }
         let context = self.context.clone();
-        context.with_overflow(move || self.walk(result, seed))
+        context.saturating(false, move || self.walk(result, seed))
     }
 
     fn walk(mut self, result: &Var, seed: &Tensor) -> Result<Gradients> {

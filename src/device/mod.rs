@@ -13,6 +13,8 @@ mod pipelines;
 mod pool;
 mod recorder;
 mod source;
+mod timing;
+mod translate;
 mod twin;
 mod view;
 
@@ -23,6 +25,8 @@ pub use kernel::{Binding, Element, EpilogueKind, Kernel, Part, Storage};
 pub use launch::{Epilogue, Launch};
 pub use pool::PoolStats;
 pub use source::{Source, Variant};
+pub use timing::Timing;
+pub use translate::{Language, Translation, translate, validate};
 pub use twin::Twin;
 pub use view::View;
 

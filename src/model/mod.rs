@@ -2,3 +2,7 @@
 
 pub mod config;
 pub mod fields;
+pub mod inputs;
+pub mod m2ae;
+mod objectives;
+pub mod params;

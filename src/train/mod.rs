@@ -3,9 +3,12 @@
 pub mod checkpoint;
 pub mod config;
 pub mod files;
+pub mod golden;
 pub mod grid;
 pub mod metrics;
 pub mod plot;
 pub mod resolve;
 pub mod run_dir;
 pub mod tensorboard;
+pub mod trainer;
+pub mod verify;

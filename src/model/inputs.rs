@@ -1,0 +1,135 @@
+//! A batch on the device: images, tokens, and the masks that say what is present, shown, padded and masked.
+
+use super::config::ModelConfig;
+use crate::device::Context;
+use crate::error::{Error, Result};
+use crate::shape::DType;
+use crate::tensor::Tensor;
+
+/// A batch on the host. Slices of length B, or B rows.
+#[derive(Clone, Copy)]
+pub struct HostBatch<'a> {
+    /// (B, C, S, S) in [0, 1]; anything where there is no image.
+    pub image: &'a [f32],
+    /// (B, L) token ids, 0 is padding.
+    pub tokens: &'a [u32],
+    /// Which samples have an image.
+    pub has_image: &'a [bool],
+    /// Which samples have a caption.
+    pub has_text: &'a [bool],
+    /// Which images the encoder sees.
+    pub show_image: &'a [bool],
+    /// Which captions the encoder sees.
+    pub show_text: &'a [bool],
+}
+
+/// A batch on the device. Masks are f32, 0 or 1.
+pub struct Inputs {
+    /// B.
+    pub batch: usize,
+    /// (B, C, S, S).
+    pub image: Tensor,
+    /// (B, L), u32.
+    pub tokens: Tensor,
+    /// (B): has an image.
+    pub has_image: Tensor,
+    /// (B): has both modalities.
+    pub has_both: Tensor,
+    /// (B): the image is absent or hidden.
+    pub no_image: Tensor,
+    /// (B): the caption is absent, empty or hidden.
+    pub no_text: Tensor,
+    /// (B): ones.
+    pub ones: Tensor,
+    /// (B, L): tokens that are not padding.
+    pub token_mask: Tensor,
+    /// (B, L): tokens that are not padding, of samples with a caption.
+    pub text_mask: Tensor,
+    /// (B, N): image tokens that the context pass does not see.
+    pub masked: Tensor,
+}
+
+impl Inputs {
+    /// Uploads a batch; images in `precision`. `masked` (B, N) is made by the caller, on the device or on the host.
+    ///
+    /// # Errors
+    /// `Error::Shape` when a length does not fit the model, `Error::NotFinite` for an image with NaN or infinity,
+    /// `Error::Data` for a token beyond the vocabulary.
+    pub fn upload(
+        ctx: &Context,
+        config: &ModelConfig,
+        host: &HostBatch<'_>,
+        masked: Tensor,
+        precision: DType,
+    ) -> Result<Self> {
+        let batch = host.has_image.len();
+        lengths(config, host, batch)?;
+        let (image, tokens) = present(config, host);
+        finite(config, &image, &tokens)?;
+        let (s, length) = (config.image_size, config.text_length);
+        let rows = || tokens.chunks(length);
+        // A caption of padding only counts as none.
+        let text: Vec<bool> =
+            rows().zip(host.has_text).map(|(row, &has)| has && row.iter().any(|&token| token != 0)).collect();
+        let per_sample = |f: &dyn Fn(usize) -> bool| {
+            let values: Vec<f32> = (0..batch).map(|b| f32::from(u8::from(f(b)))).collect();
+            Tensor::from_f32(ctx, &[batch], &values, DType::F32)
+        };
+        let per_token = |f: &dyn Fn(usize, u32) -> bool| {
+            let values: Vec<f32> =
+                tokens.iter().enumerate().map(|(i, &t)| f32::from(u8::from(f(i / length, t)))).collect();
+            Tensor::from_f32(ctx, &[batch, length], &values, DType::F32)
+        };
+        Ok(Self {
+            batch,
+            image: Tensor::from_f32(ctx, &[batch, config.channels, s, s], &image, precision)?,
+            tokens: Tensor::from_u32(ctx, &[batch, length], &tokens)?,
+            has_image: per_sample(&|b| host.has_image[b])?,
+            has_both: per_sample(&|b| host.has_image[b] && text[b])?,
+            no_image: per_sample(&|b| !(host.has_image[b] && host.show_image[b]))?,
+            no_text: per_sample(&|b| !(text[b] && host.show_text[b]))?,
+            ones: per_sample(&|_| true)?,
+            token_mask: per_token(&|_, token| token != 0)?,
+            text_mask: per_token(&|b, token| token != 0 && text[b])?,
+            masked,
+        })
+    }
+}
+
+/// Images and tokens with zeros where a sample has none: what a reader leaves there must not matter.
+fn present(config: &ModelConfig, host: &HostBatch<'_>) -> (Vec<f32>, Vec<u32>) {
+    let (mut image, mut tokens) = (host.image.to_vec(), host.tokens.to_vec());
+    for (row, _) in image.chunks_mut(config.pixels()).zip(host.has_image).filter(|(_, has)| !**has) {
+        row.fill(0.0);
+    }
+    for (row, _) in tokens.chunks_mut(config.text_length).zip(host.has_text).filter(|(_, has)| !**has) {
+        row.fill(0);
+    }
+    (image, tokens)
+}
+
+fn lengths(config: &ModelConfig, host: &HostBatch<'_>, batch: usize) -> Result<()> {
+    let lengths = [
+        ("image", host.image.len(), batch * config.pixels()),
+        ("tokens", host.tokens.len(), batch * config.text_length),
+        ("has_text", host.has_text.len(), batch),
+        ("show_image", host.show_image.len(), batch),
+        ("show_text", host.show_text.len(), batch),
+    ];
+    match lengths.into_iter().find(|(_, got, expected)| got != expected || batch == 0) {
+        Some((what, got, expected)) => Err(Error::shape("batch", format!("{what} of {expected} values"), got)),
+        None => Ok(()),
+    }
+}
+
+fn finite(config: &ModelConfig, image: &[f32], tokens: &[u32]) -> Result<()> {
+    if let Some(at) = image.iter().position(|v| !v.is_finite()) {
+        let what = format!("image of sample {} of the batch", at / config.pixels());
+        return Err(Error::NotFinite { what, step: 0, advice: "mend or remove the image" });
+    }
+    if let Some(token) = tokens.iter().find(|&&t| t as usize >= config.vocab) {
+        let reason = format!("token {token} is not below model.vocab {}; use the run's own tokenizer", config.vocab);
+        return Err(Error::data("tokens", reason));
+    }
+    Ok(())
+}

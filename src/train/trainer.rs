@@ -1,0 +1,253 @@
+//! One training step, and the state around it: model, optimiser, schedules, random state.
+
+use crate::data::Batch;
+use crate::device::Context;
+use crate::device::philox::{philox, uniform4};
+use crate::error::{Error, Result};
+use crate::kernels::{permutation_mask, step_control};
+use crate::model::inputs::{HostBatch, Inputs};
+use crate::model::m2ae::{Build, Losses, M2ae};
+use crate::model::params::target_pairs;
+use crate::optim::{AdamW, AdamWConfig, Control, StepInputs};
+use crate::shape::DType;
+use crate::tape::Tape;
+use crate::tensor::Tensor;
+
+use super::checkpoint::{Checkpoint, Expected, Named, Position, State};
+use super::config::{Precision, RunConfig};
+
+/// Philox streams of a run; initial weights have their own.
+mod stream {
+    /// Masks of the context pass, one for each micro-batch.
+    pub const MASK: u64 = 1 << 32;
+    /// Which modality is hidden, drawn on the host.
+    pub const HIDE: u32 = 2;
+}
+
+/// Bounds of the scale of the logits: [0, ln 100].
+const LOGIT_SCALE: (f32, f32) = (0.0, 4.605_170_2);
+
+/// A model in training.
+pub struct Trainer {
+    /// The model.
+    pub model: M2ae,
+    /// What the run was told.
+    pub config: RunConfig,
+    optimizer: AdamW,
+    /// Seed, step number, rates: the one small buffer that changes from step to step.
+    schedule: Tensor,
+    losses: Option<Losses<Tensor>>,
+    step: u64,
+}
+
+impl Trainer {
+    /// A model with initial weights, before its first step.
+    ///
+    /// # Errors
+    /// `Error::Config`, `Error::Limit`, `Error::OutOfMemory`.
+    pub fn new(ctx: &Context, config: &RunConfig) -> Result<Self> {
+        config.validate()?;
+        let t = &config.train;
+        let precision = match t.precision {
+            Precision::F32 => DType::F32,
+            Precision::F16 => DType::F16,
+        };
+        let build = Build { precision, seed: t.seed, freeze: t.freeze.clone(), checkpoint_blocks: t.checkpoint_blocks };
+        let model = M2ae::new(ctx, &config.model, &config.loss, &build)?;
+        let settings = AdamWConfig {
+            beta1: t.beta1,
+            beta2: t.beta2,
+            eps: t.eps,
+            weight_decay: t.weight_decay,
+            clip: t.clip,
+            dynamic_loss_scale: precision == DType::F16,
+            micro_batches: t.micro_batches,
+        };
+        let bounds = [("align.logit_scale", LOGIT_SCALE.0, LOGIT_SCALE.1)];
+        let optimizer = AdamW::new(&model.params, &settings, &bounds, &target_pairs(&config.model))?;
+        let schedule = StepInputs::default().tensor(ctx)?;
+        Ok(Self { model, config: config.clone(), optimizer, schedule, losses: None, step: 0 })
+    }
+
+    /// Steps done.
+    #[must_use]
+    pub const fn step_number(&self) -> u64 {
+        self.step
+    }
+
+    /// The device.
+    #[must_use]
+    pub const fn context(&self) -> &Context {
+        self.model.context()
+    }
+
+    /// Samples that one step takes: batch times micro-batches.
+    #[must_use]
+    pub const fn samples_per_step(&self) -> usize {
+        self.config.train.batch * self.config.train.micro_batches
+    }
+
+    /// One update from `batch` ([`Trainer::samples_per_step`] samples). Nothing is read back.
+    ///
+    /// # Errors
+    /// `Error::Shape` when the batch does not fit, `Error::NotFinite` for an image that holds NaN, else what the device
+    /// reports.
+    pub fn step(&mut self, batch: &Batch) -> Result<()> {
+        if batch.size != self.samples_per_step() {
+            return Err(Error::shape("train step", self.samples_per_step(), batch.size));
+        }
+        self.begin()?;
+        let (show_image, show_text) = self.shown(batch);
+        for micro in 0..self.config.train.micro_batches {
+            let (samples, size) = (self.config.train.batch, self.config.model.pixels());
+            let rows = micro * samples..(micro + 1) * samples;
+            let scaled = |width: usize| rows.start * width..rows.end * width;
+            let host = HostBatch {
+                image: &batch.image[scaled(size)],
+                tokens: &batch.tokens[scaled(self.config.model.text_length)],
+                has_image: &batch.has_image[rows.clone()],
+                has_text: &batch.has_text[rows.clone()],
+                show_image: &show_image[rows.clone()],
+                show_text: &show_text[rows.clone()],
+            };
+            let masked = self.mask(samples, micro)?;
+            let inputs = Inputs::upload(self.context(), &self.config.model, &host, masked, self.model.precision)?;
+            self.accumulate(&inputs)?;
+        }
+        self.update()
+    }
+
+    /// One update from inputs that are already on the device: for verification and benchmarks.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn step_on(&mut self, inputs: &Inputs) -> Result<()> {
+        self.begin()?;
+        self.accumulate(inputs)?;
+        self.update()
+    }
+
+    /// Uploads the rates and seeds of the next step and clears the gradients.
+    fn begin(&mut self) -> Result<()> {
+        let (t, step) = (&self.config.train, self.step + 1);
+        let rates = StepInputs { seed: t.seed, step: step as u32, lr: t.lr(step), ema: t.ema(step) };
+        self.schedule.write_u32(&rates.to_words())?;
+        self.model.params.zero_gradients();
+        Ok(())
+    }
+
+    fn accumulate(&mut self, inputs: &Inputs) -> Result<()> {
+        let mut tape = Tape::new(self.context());
+        let losses = self.model.forward(&mut tape, inputs)?.losses;
+        tape.backward(&losses.total, self.optimizer.loss_scale())?;
+        let keep = |v: &crate::tape::Var| v.value().clone();
+        self.losses = Some(Losses {
+            recon_image: keep(&losses.recon_image),
+            recon_text: keep(&losses.recon_text),
+            jepa: keep(&losses.jepa),
+            align: keep(&losses.align),
+            total: keep(&losses.total),
+        });
+        Ok(())
+    }
+
+    fn update(&mut self) -> Result<()> {
+        self.optimizer.step(&self.schedule)?;
+        self.step += 1;
+        self.context().submit()
+    }
+
+    /// Random masks (B, N) with an exact count in every row.
+    fn mask(&self, samples: usize, micro: usize) -> Result<Tensor> {
+        let model = &self.config.model;
+        let count = model.masked(self.config.loss.mask_ratio);
+        let stream = stream::MASK + micro as u64;
+        permutation_mask::launch(self.context(), [samples, model.tokens()], count, &self.schedule, stream)
+    }
+
+    /// Which images and captions the encoders see: one of the two is hidden now and then from samples that have both.
+    fn shown(&self, batch: &Batch) -> (Vec<bool>, Vec<bool>) {
+        let t = &self.config.train;
+        let key = [t.seed as u32, (t.seed >> 32) as u32];
+        let hide = |b: usize| {
+            let draw = f64::from(uniform4(philox([b as u32, stream::HIDE, self.step as u32 + 1, 0], key))[0]);
+            if !(batch.has_image[b] && batch.has_text[b]) || draw >= t.hide_image + t.hide_text {
+                (true, true)
+            } else {
+                (draw >= t.hide_image, draw < t.hide_image)
+            }
+        };
+        (0..batch.size).map(hide).unzip()
+    }
+
+    /// The losses of the last step's last micro-batch. Waits for the device.
+    ///
+    /// # Errors
+    /// `Error::Check` before the first step, else what the device reports.
+    pub fn losses(&self) -> Result<Losses<f32>> {
+        let Some(l) = &self.losses else {
+            return Err(Error::Check { what: "reading the losses".into(), detail: "no step has been made".into() });
+        };
+        let read = |t: &Tensor| t.to_f32().map(|v| v.first().copied().unwrap_or(f32::NAN));
+        Ok(Losses {
+            recon_image: read(&l.recon_image)?,
+            recon_text: read(&l.recon_text)?,
+            jepa: read(&l.jepa)?,
+            align: read(&l.align)?,
+            total: read(&l.total)?,
+        })
+    }
+
+    /// Gradient norm, loss scale, skipped steps. Waits for the device.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn control(&self) -> Result<Control> {
+        self.optimizer.control()
+    }
+
+    /// Everything that resuming needs. Waits for the device.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn checkpoint(&self, position: Position, versions: &[(&str, String)]) -> Result<Checkpoint> {
+        let named = |(name, shape, data): (String, Vec<usize>, Vec<f32>)| Named { name, shape, data };
+        let control = self.optimizer.state()?;
+        let state = State {
+            step: self.step,
+            seed: self.config.train.seed,
+            loss_scale: Control::from_words(&step_control::block(&control)).loss_scale,
+            control,
+            position,
+            config: self.config.clone(),
+            versions: versions.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect(),
+        };
+        let model = self.model.params.read()?.into_iter().map(named).collect();
+        let optimizer = self.model.params.read_moments()?.into_iter().map(named).collect();
+        Ok(Checkpoint { state, model, optimizer })
+    }
+
+    /// Puts back what [`Trainer::checkpoint`] gave.
+    ///
+    /// # Errors
+    /// `Error::Shape` when a tensor does not fit, else what the device reports.
+    pub fn restore(&mut self, checkpoint: Checkpoint) -> Result<()> {
+        let entry = |n: Named| (n.name, n.shape, n.data);
+        self.model.params.load(&checkpoint.model.into_iter().map(entry).collect::<Vec<_>>())?;
+        self.model.params.load_moments(&checkpoint.optimizer.into_iter().map(entry).collect::<Vec<_>>())?;
+        self.optimizer.set_state(&checkpoint.state.control)?;
+        self.step = checkpoint.state.step;
+        Ok(())
+    }
+}
+
+/// Names and shapes in `model.safetensors` and `optimizer.safetensors` of a run with this configuration.
+#[must_use]
+pub fn expected(config: &RunConfig) -> (Vec<Expected>, Vec<Expected>) {
+    let specs = crate::model::params::specs(&config.model, &config.train.freeze);
+    let model = specs.iter().map(|s| (s.name.clone(), s.dims.clone())).collect();
+    let moments = ["m", "v"].into_iter().flat_map(|moment| {
+        specs.iter().filter(|s| s.trainable).map(move |s| (format!("{moment}.{}", s.name), s.dims.clone()))
+    });
+    (model, moments.collect())
+}
