@@ -24,17 +24,15 @@ pub mod attention;
 pub mod attention_backward_key;
 pub mod attention_backward_query;
 pub mod attention_statistics;
-pub mod channel_sum;
-pub mod conv2d;
-pub mod conv2d_transposed;
-pub mod conv2d_weight;
-pub mod matmul;
 pub mod cast;
 pub mod channel_sum;
 pub mod clamp;
 pub mod column_sum;
 pub mod columns;
 pub mod concat;
+pub mod conv2d;
+pub mod conv2d_transposed;
+pub mod conv2d_weight;
 pub mod cross_entropy;
 pub mod cross_entropy_backward;
 pub mod dot;
@@ -98,17 +96,15 @@ pub static ALL: &[Entry] = &[
     entry!(attention_backward_key),
     entry!(attention_backward_query),
     entry!(attention_statistics),
-    entry!(channel_sum),
-    entry!(conv2d),
-    entry!(conv2d_transposed),
-    entry!(conv2d_weight),
-    entry!(matmul),
     entry!(cast),
     entry!(channel_sum),
     entry!(clamp),
     entry!(column_sum),
     entry!(columns),
     entry!(concat),
+    entry!(conv2d),
+    entry!(conv2d_transposed),
+    entry!(conv2d_weight),
     entry!(cross_entropy),
     entry!(cross_entropy_backward),
     entry!(dot),
