@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::adapter::{self, ContextOptions};
 use super::capabilities::Capabilities;
 use super::launch::Launch;
 use super::pool::{Pool, PoolStats};
 use super::recorder::Recorder;
+use super::timing::Stamps;
 use super::twin::Twin;
 use super::view::{Allocation, Backing, View};
 use crate::error::{Error, Result};
@@ -352,6 +354,18 @@ impl Context {
             lock(recorder).wait()?;
         }
         self.check()
+    }
+
+    pub(super) fn stamp_first(&self) -> Option<Stamps> {
+        match &self.0.executor {
+            Executor::Gpu { recorder, .. } if self.0.capabilities.timestamps => Some(lock(recorder).stamp_first()),
+            _ => None,
+        }
+    }
+
+    pub(super) fn stamp_last(&self, stamps: &Stamps) -> Result<Option<Duration>> {
+        let Executor::Gpu { recorder, .. } = &self.0.executor else { return Ok(None) };
+        Ok(Some(Duration::from_nanos(lock(recorder).stamp_last(stamps)? as u64)))
     }
 
     /// Records what `f` launches into `encoder`, an application's own, instead of submitting it. Submit that encoder before

@@ -13,6 +13,7 @@ mod pipelines;
 mod pool;
 mod recorder;
 mod source;
+mod timing;
 mod twin;
 mod view;
 
@@ -23,6 +24,7 @@ pub use kernel::{Binding, Element, EpilogueKind, Kernel, Part, Storage};
 pub use launch::{Epilogue, Launch};
 pub use pool::PoolStats;
 pub use source::{Source, Variant};
+pub use timing::Timing;
 pub use twin::Twin;
 pub use view::View;
 

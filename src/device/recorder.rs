@@ -7,6 +7,7 @@ use super::kernel::Storage;
 use super::launch::Launch;
 use super::pipelines::{Compiled, PARAMS_BYTES, Pipelines};
 use super::source::Variant;
+use super::timing::Stamps;
 use super::view::View;
 use crate::error::{Error, Result};
 use crate::shape::DType;
@@ -211,17 +212,21 @@ impl Recorder {
     /// Reads a view back; waits for everything recorded before.
     pub(super) fn download(&mut self, view: &View) -> Result<Vec<u8>> {
         let Some(source) = view.buffer() else { return Ok(Vec::new()) };
+        let source = source.clone();
+        self.read(&source, view.offset, view.bytes)
+    }
+
+    fn read(&mut self, source: &wgpu::Buffer, offset: u64, size: u64) -> Result<Vec<u8>> {
         if self.borrowed {
             return Err(Error::Check { what: "reading a tensor".into(), detail: "not inside encode_into".into() });
         }
         let target = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("read back"),
-            size: view.bytes,
+            size,
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        let source = source.clone();
-        self.between().copy_buffer_to_buffer(&source, view.offset, &target, 0, view.bytes);
+        self.between().copy_buffer_to_buffer(source, offset, &target, 0, size);
         self.submit()?;
         let (sender, receiver) = std::sync::mpsc::channel();
         target.slice(..).map_async(wgpu::MapMode::Read, move |result| {
@@ -232,6 +237,22 @@ impl Recorder {
         receiver.recv().unwrap_or_else(|error| Err(error.to_string())).map_err(lost)?;
         let bytes = target.slice(..).get_mapped_range().map_err(|error| lost(error.to_string()))?.to_vec();
         Ok(bytes)
+    }
+
+    /// Writes the first of two timestamps.
+    pub(super) fn stamp_first(&mut self) -> Stamps {
+        let stamps = Stamps::new(&self.device);
+        stamps.write(self.between(), 0);
+        stamps
+    }
+
+    /// Writes the second timestamp and reads the time between the two, in nanoseconds.
+    pub(super) fn stamp_last(&mut self, stamps: &Stamps) -> Result<f64> {
+        stamps.write(self.between(), 1);
+        self.between().resolve_query_set(&stamps.set, 0..2, &stamps.resolved, 0);
+        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&self.read(&stamps.resolved, 0, 16)?);
+        let between = ticks.get(1).zip(ticks.first()).map_or(0, |(last, first)| last.saturating_sub(*first));
+        Ok(between as f64 * f64::from(self.queue.get_timestamp_period()))
     }
 
     /// Sends what is recorded to the device.

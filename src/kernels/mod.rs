@@ -14,7 +14,22 @@ macro_rules! entry {
 }
 
 pub mod accumulate;
+pub mod adamw;
 pub mod add;
+pub mod clamp;
+pub mod ema;
+pub mod overflow_check;
+pub mod step_control;
+pub mod sum_squares;
 
 /// Every kernel, in alphabetical order.
-pub static ALL: &[Entry] = &[entry!(accumulate), entry!(add)];
+pub static ALL: &[Entry] = &[
+    entry!(accumulate),
+    entry!(adamw),
+    entry!(add),
+    entry!(clamp),
+    entry!(ema),
+    entry!(overflow_check),
+    entry!(step_control),
+    entry!(sum_squares),
+];

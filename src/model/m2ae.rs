@@ -85,7 +85,13 @@ enum Spread {
 }
 
 impl Decoder {
-    fn load(set: &ParamSet, prefix: &str, (depth, heads): (usize, usize), dense: bool, checkpoint: bool) -> Result<Self> {
+    fn load(
+        set: &ParamSet,
+        prefix: &str,
+        (depth, heads): (usize, usize),
+        dense: bool,
+        checkpoint: bool,
+    ) -> Result<Self> {
         let get = |name: &str| Ok::<_, crate::Error>(set.get(&format!("{prefix}.{name}"))?.clone());
         let spread = if dense {
             Spread::Dense { weight: get("dense.weight")?, bias: get("dense.bias")? }

@@ -218,9 +218,10 @@ impl TrainConfig {
     /// [`Error::Config`] naming the first field out of range.
     pub fn validate(&self) -> Result<()> {
         let largest = 1 << 24;
-        let whole = [("total_steps", self.steps), ("batch", self.batch as u64), ("micro_batches", self.micro_batches as u64)];
+        let whole =
+            [("total_steps", self.steps), ("batch", self.batch as u64), ("micro_batches", self.micro_batches as u64)];
         for (name, value) in whole.into_iter().chain([("log_every", self.log_every)]) {
-            let most = if name == "steps" { i64::MAX as u64 } else { largest };
+            let most = if name == "total_steps" { i64::MAX as u64 } else { largest };
             check(name, (1..=most).contains(&value), || format!("{value} is not between 1 and {most}"))?;
         }
         let positive = [("lr", self.lr), ("eps", self.eps)];

@@ -66,7 +66,7 @@ fn validation_names_the_field() {
     let base = TrainConfig::default();
     base.validate().unwrap();
     let cases = [
-        ("steps", TrainConfig { steps: 0, ..base.clone() }),
+        ("total_steps", TrainConfig { steps: 0, ..base.clone() }),
         ("batch", TrainConfig { batch: 0, ..base.clone() }),
         ("batch", TrainConfig { batch: usize::MAX, ..base.clone() }),
         ("micro_batches", TrainConfig { micro_batches: 0, ..base.clone() }),

@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod config;
 pub mod files;
+pub mod golden;
 pub mod grid;
 pub mod metrics;
 pub mod plot;
@@ -10,3 +11,4 @@ pub mod resolve;
 pub mod run_dir;
 pub mod tensorboard;
 pub mod trainer;
+pub mod verify;

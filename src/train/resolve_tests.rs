@@ -11,8 +11,8 @@ fn resolve(file: &str, environment: &[(&str, &str)], set: &[&str], preset: Optio
 
 #[test]
 fn later_sources_win() {
-    let file = "preset = \"m2ae-tiny\"\n[train]\nlr = 1\nsteps = 50\nbatch = 2\n[model]\nexpansion = \"dense\"";
-    let variables = [("MMAE_TRAIN__LR", "2e-4"), ("MMAE_TRAIN__STEPS", "60"), ("MMAE_LOG", "debug")];
+    let file = "preset = \"m2ae-tiny\"\n[train]\nlr = 1\ntotal_steps = 50\nbatch = 2\n[model]\nexpansion = \"dense\"";
+    let variables = [("MMAE_TRAIN__LR", "2e-4"), ("MMAE_TRAIN__TOTAL_STEPS", "60"), ("MMAE_LOG", "debug")];
     let config = resolve(file, &variables, &["train.lr = 3e-4", "train.freeze=text., image.encoder"], None).unwrap();
     assert_eq!((config.train.lr, config.train.steps, config.train.batch), (3e-4, 60, 2));
     assert_eq!((config.model.width, config.model.expansion), (48, Expansion::Dense));

@@ -52,8 +52,7 @@ impl Trainer {
             Precision::F32 => DType::F32,
             Precision::F16 => DType::F16,
         };
-        let build =
-            Build { precision, seed: t.seed, freeze: t.freeze.clone(), checkpoint_blocks: t.checkpoint_blocks };
+        let build = Build { precision, seed: t.seed, freeze: t.freeze.clone(), checkpoint_blocks: t.checkpoint_blocks };
         let model = M2ae::new(ctx, &config.model, &config.loss, &build)?;
         let settings = AdamWConfig {
             beta1: t.beta1,

@@ -1,0 +1,43 @@
+// sum_squares: partials[g] = sum of x[i]^2 over the cells i of workgroup g
+//
+// Shapes: x (any) f32; partials (groups) f32. The sum of the partials is the squared norm; `step_control` takes it.
+// Work:   workgroup g takes the cells g*64 + lid, then every (groups*64)-th after it: at each turn of the loop the whole
+//         grid reads one contiguous stretch. Few groups with long loops, because a group costs a tree with barriers.
+// Cost:   2 FLOPs and 4 bytes an element: bandwidth only.
+//
+// The order of the additions depends on the number of groups alone, never on which group finishes first: two runs give
+// the same bits. A NaN or an infinity anywhere reaches the result, and that is how an overflow is noticed.
+
+struct Params {
+    cells: u32,
+    groups: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> partials: array<f32>;
+
+// Fixed by the tree of the reduce part.
+override WORKGROUP: u32 = 64u;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) count: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let group = group_index(wid, count);
+    if (group >= p.groups) {
+        return;
+    }
+    // Four running sums, one a lane: shorter chains of additions, so less rounding than one sum would gather.
+    var sums = vec4<f32>(0.0);
+    let stride = p.groups * WORKGROUP;
+    for (var cell = group * WORKGROUP + lid; cell < p.cells; cell += stride) {
+        let v = x[cell];
+        sums += v * v;
+    }
+    let total = reduce_sum(lid, dot(sums, vec4<f32>(1.0)));
+    if (lid == 0u) {
+        partials[group] = total;
+    }
+}

@@ -1,0 +1,141 @@
+//! Where parameters lie, what they begin with, what is refused.
+
+use super::layout::{ALIGN, plan};
+use super::{Entry, Init, ParamSet, ParamSpec, Section};
+use crate::device::{Capabilities, Context};
+use crate::shape::DType;
+
+fn spec(name: &str, dims: &[usize], init: Init, decay: bool, trainable: bool) -> ParamSpec {
+    ParamSpec { name: name.to_owned(), dims: dims.to_vec(), init, decay, trainable }
+}
+
+const DRAW: Init = Init::Normal { mean: 0.0, std: 0.02 };
+
+fn limits(max_binding: u64, max_buffer: u64) -> Capabilities {
+    Capabilities { max_binding, max_buffer, ..Context::cpu().capabilities().clone() }
+}
+
+fn model() -> Vec<ParamSpec> {
+    let copy = |name: &str| Init::CopyOf(name.to_owned());
+    vec![
+        spec("a", &[3, 5], DRAW, true, true),
+        spec("b", &[129], DRAW, false, true),
+        spec("c", &[2, 64], DRAW, true, false),
+        spec("d", &[], Init::Constant(2.5), false, true),
+        spec("e", &[5, 3, 2, 8], DRAW, true, true),
+        spec("copy of e", &[5, 3, 2, 8], copy("e"), true, false),
+        spec("table", &[4, 6], Init::NormalRowZero, true, false),
+        spec("copy of b", &[129], copy("b"), false, false),
+    ]
+}
+
+#[test]
+fn windows_are_aligned_disjoint_and_within_limits() {
+    let mut failed = Vec::new();
+    for (binding, buffer) in [(1 << 31, 1 << 40), (4 * 256, 1 << 40), (4 * 128, 4 * 288), (1 << 27, (1 << 31) - 1)] {
+        let specs = model();
+        let layout = plan(&specs, &limits(binding, buffer)).unwrap();
+        for (spec, (place, shape)) in specs.iter().zip(layout.places.iter().zip(&layout.shapes)) {
+            let (section, length) = layout.arenas[place.arena];
+            let alone = place.offset == 0 && place.length == length;
+            let fits =
+                place.offset % ALIGN == 0 && place.length >= shape.stored() && place.offset + place.length <= length;
+            if !fits || 4 * length as u64 > buffer || (4 * length as u64 > binding && !alone) {
+                failed.push(format!("limits {binding} {buffer}: {} at {place:?} in {length}", spec.name));
+            }
+            if section.is_trained() != spec.trainable || (section == Section::Decayed && !spec.decay) {
+                failed.push(format!("{} lies in {section:?}", spec.name));
+            }
+        }
+        let mut ranges: Vec<_> = layout.places.iter().map(|p| (p.arena, p.offset, p.offset + p.length)).collect();
+        ranges.sort_unstable();
+        if ranges.windows(2).any(|pair| pair[0].0 == pair[1].0 && pair[0].2 > pair[1].1) {
+            failed.push(format!("limits {binding} {buffer}: overlap in {ranges:?}"));
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[test]
+fn a_parameter_larger_than_any_buffer_is_refused() {
+    let error = plan(&model(), &limits(4 * 128, 4 * 144)).unwrap_err().to_string();
+    assert!(error.contains("parameter") && error.contains("expansion"), "{error}");
+}
+
+#[test]
+fn bad_specifications_are_refused() {
+    let copy = |name: &str| Init::CopyOf(name.to_owned());
+    let cases = [
+        ("twice", vec![spec("a", &[3], DRAW, true, true), spec("a", &[3], DRAW, true, true)]),
+        ("copy of nothing", vec![spec("a", &[3], copy("b"), true, false)]),
+        ("copy of itself", vec![spec("a", &[3], copy("a"), true, false)]),
+        ("copy of another shape", vec![spec("a", &[3], DRAW, true, true), spec("b", &[4], copy("a"), true, false)]),
+        ("no element", vec![spec("a", &[3, 0], DRAW, true, true)]),
+        ("five axes", vec![spec("a", &[1, 1, 1, 1, 1], DRAW, true, true)]),
+    ];
+    let context = Context::cpu();
+    let accepted: Vec<_> = cases
+        .iter()
+        .filter(|(_, specs)| ParamSet::build(&context, specs, DType::F32, 1).is_ok())
+        .map(|(name, _)| name)
+        .collect();
+    assert!(accepted.is_empty(), "accepted: {accepted:?}");
+}
+
+#[test]
+fn values_do_not_depend_on_the_layout() {
+    let context = Context::cpu();
+    let whole = ParamSet::build(&context, &model(), DType::F32, 3).unwrap();
+    let cut = ParamSet::build_within(&context, &model(), DType::F16, 3, &limits(4 * 128, 4 * 288)).unwrap();
+    assert_eq!(whole.read().unwrap(), cut.read().unwrap());
+    let fewer: Vec<_> = model().into_iter().filter(|spec| spec.name != "a").collect();
+    let fewer = ParamSet::build(&context, &fewer, DType::F32, 3).unwrap();
+    assert_eq!(whole.read().unwrap()[1..], fewer.read().unwrap(), "without one parameter the others stay");
+    let value = |name: &str| whole.get(name).unwrap().value.to_f32().unwrap();
+    assert_eq!((value("copy of e"), value("copy of b"), value("d")), (value("e"), value("b"), vec![2.5]));
+    assert!(value("a").iter().all(|v| *v != 0.0 && v.abs() < 0.2), "{:?}", value("a"));
+}
+
+#[test]
+fn gradients_are_cleared_and_belong_to_trained_parameters_alone() {
+    let set = ParamSet::build(&Context::cpu(), &model(), DType::F32, 3).unwrap();
+    let with: Vec<_> = set.params().iter().filter(|param| param.grad.is_some()).map(|param| &*param.name).collect();
+    assert_eq!(with, ["a", "b", "d", "e"]);
+    let slot = set.get("b").unwrap().grad.clone().unwrap();
+    slot.write_f32(&[3.0; 129]).unwrap();
+    set.zero_gradients();
+    assert_eq!(slot.to_f32().unwrap(), [0.0; 129]);
+}
+
+#[test]
+fn loading_is_strict() {
+    let set = ParamSet::build(&Context::cpu(), &model(), DType::F16, 3).unwrap();
+    let good = set.read().unwrap();
+    let edit = |change: &dyn Fn(&mut Vec<Entry>)| {
+        let mut entries = good.clone();
+        entries.iter_mut().for_each(|(_, _, values)| values.iter_mut().for_each(|v| *v += 1.0));
+        change(&mut entries);
+        entries
+    };
+    let cases = [
+        ("missing", edit(&|e| drop(e.remove(2))), "c missing"),
+        ("unexpected", edit(&|e| e.push(("x".into(), vec![1], vec![0.0]))), "x unexpected"),
+        ("twice", edit(&|e| e.push(e[0].clone())), "a given twice"),
+        ("shape", edit(&|e| e[0].1 = vec![5, 3]), "a is [5, 3]"),
+        ("count", edit(&|e| e[1].2.truncate(128)), "b is [129] with 128"),
+    ];
+    let mut failed = Vec::new();
+    for (name, entries, want) in &cases {
+        match set.load(entries) {
+            Err(error) if error.to_string().contains(want) => {}
+            other => failed.push(format!("{name}: {other:?}")),
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    assert_eq!(set.read().unwrap(), good, "a refused load changes nothing");
+    set.load(&edit(&|entries| entries.reverse())).unwrap();
+    let d = set.get("d").unwrap();
+    assert_eq!((d.value.to_f32().unwrap(), d.working.to_f32().unwrap()), (vec![3.5], vec![3.5]));
+    assert_eq!(d.working.to_f32_padded().unwrap(), [3.5, 0.0, 0.0, 0.0], "padding stays zero in the copy");
+    assert!(set.get("tabel").unwrap_err().to_string().contains("`table`"), "a suggestion");
+}

@@ -1,0 +1,82 @@
+//! Initial values, drawn on the host so that every device starts from the same bytes.
+
+use crate::device::philox::{normal4, philox};
+
+/// How a parameter begins.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Init {
+    /// Normal draws.
+    Normal { mean: f32, std: f32 },
+    /// One value everywhere.
+    Constant(f32),
+    /// Standard normal draws with row 0 (the padding token) zero: an embedding table.
+    NormalRowZero,
+    /// What another parameter of the same shape begins with.
+    CopyOf(String),
+}
+
+/// Keeps initial draws apart from those of the training steps, which have the number of a stream in this word.
+const INIT_STREAM: u32 = u32::from_le_bytes(*b"init");
+
+impl Init {
+    /// `count` values of rows of `width` for the parameter `name`. A draw depends on the seed, the name and its place in the
+    /// parameter, on nothing else: adding a parameter changes no other one. `CopyOf` gives zeros; its source is drawn
+    /// instead, by the caller.
+    #[must_use]
+    pub fn values(&self, seed: u64, name: &str, count: usize, width: usize) -> Vec<f32> {
+        match self {
+            Self::Constant(value) => vec![*value; count],
+            Self::CopyOf(_) => vec![0.0; count],
+            Self::Normal { mean, std } => normal(seed, name, count).map(|draw| mean + std * draw).collect(),
+            Self::NormalRowZero => {
+                let draws = normal(seed, name, count).enumerate();
+                draws.map(|(i, draw)| if i < width { 0.0 } else { draw }).collect()
+            }
+        }
+    }
+}
+
+/// Standard normal draws keyed by seed and name.
+fn normal(seed: u64, name: &str, count: usize) -> impl Iterator<Item = f32> {
+    let hash = fnv1a(name);
+    let counter = move |quad: u32| [quad, INIT_STREAM, hash as u32, (hash >> 32) as u32];
+    let key = [seed as u32, (seed >> 32) as u32];
+    let quads = 0..count.div_ceil(4) as u32;
+    quads.flat_map(move |quad| normal4(philox(counter(quad), key))).take(count)
+}
+
+/// 64-bit FNV-1a of a name: fixed for all time, unlike the standard library's hashes.
+fn fnv1a(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Published test vectors of FNV-1a.
+    #[test]
+    fn hashes() {
+        let cases = [("", 0xcbf2_9ce4_8422_2325), ("a", 0xaf63_dc4c_8601_ec8c), ("foobar", 0x8594_4171_f739_67e8)];
+        let failed: Vec<_> = cases.iter().filter(|(text, want)| fnv1a(text) != *want).collect();
+        assert!(failed.is_empty(), "{failed:?}");
+    }
+
+    #[test]
+    fn draws_depend_on_seed_name_and_place_alone() {
+        let init = Init::Normal { mean: 1.0, std: 0.02 };
+        let values = init.values(7, "a.weight", 1003, 17);
+        assert_eq!(values[..40], init.values(7, "a.weight", 40, 40), "a longer parameter begins alike");
+        assert_ne!(values, init.values(8, "a.weight", 1003, 17), "another seed");
+        assert_ne!(values, init.values(7, "b.weight", 1003, 17), "another name");
+        let mean = values.iter().sum::<f32>() / 1003.0;
+        let deviation = (values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / 1002.0).sqrt();
+        assert!((mean - 1.0).abs() < 0.003 && (deviation - 0.02).abs() < 0.002, "{mean} {deviation}");
+    }
+
+    #[test]
+    fn the_padding_row_is_zero() {
+        let table = Init::NormalRowZero.values(1, "text.embed", 15, 5);
+        assert!(table[..5].iter().all(|v| *v == 0.0) && table[5..].iter().all(|v| *v != 0.0), "{table:?}");
+    }
+}
