@@ -2,13 +2,17 @@
 
 pub mod checkpoint;
 pub mod config;
+pub mod evaluate;
 pub mod files;
 pub mod golden;
 pub mod grid;
 pub mod metrics;
+pub mod monitor;
 pub mod plot;
 pub mod resolve;
+pub mod run;
 pub mod run_dir;
+pub mod samples;
 pub mod tensorboard;
 pub mod trainer;
 pub mod verify;
