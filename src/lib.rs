@@ -3,6 +3,8 @@
 //! Layers, each using only those before it:
 //! `error, shape < device < tensor < kernels < tape < ops < nn, optim < model < data, train, eval < cli`.
 
+#[cfg(feature = "cli")]
+pub mod cli;
 #[cfg(feature = "data")]
 pub mod data;
 pub mod device;

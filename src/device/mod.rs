@@ -14,6 +14,7 @@ mod pool;
 mod recorder;
 mod source;
 mod timing;
+mod translate;
 mod twin;
 mod view;
 
@@ -25,6 +26,7 @@ pub use launch::{Epilogue, Launch};
 pub use pool::PoolStats;
 pub use source::{Source, Variant};
 pub use timing::Timing;
+pub use translate::{Language, Translation, translate, validate};
 pub use twin::Twin;
 pub use view::View;
 

@@ -57,6 +57,12 @@ impl Source {
         source
     }
 
+    /// Name of the kernel.
+    #[must_use]
+    pub const fn kernel(&self) -> &'static str {
+        self.kernel
+    }
+
     fn push(&mut self, (file, text): (&'static str, &str)) {
         self.files.push((self.text.lines().count(), file));
         self.text.push_str(text);

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Unpacks two more software Vulkan drivers into ./drivers, to run the kernels on something else than the system's driver.
+# Nothing is installed and root is not needed: packages of the Debian mirror that apt already uses are unpacked in place.
+#
+#   drivers/lvp26/run PROGRAM ...         a newer lavapipe with its own C library (Mesa 26, cooperative matrix)
+#   drivers/swiftshader/run PROGRAM ...   SwiftShader (no native f16, subgroups of 4)
+#
+# Usage: scripts/drivers.sh [FOLDER]     63 MB and 31 MB are downloaded, 310 MB unpacked; a second call does nothing.
+set -euo pipefail
+
+for tool in apt-get dpkg; do
+    command -v "$tool" >/dev/null || { echo "drivers.sh: $tool is missing; this script needs Debian on x86-64" >&2; exit 1; }
+done
+[ "$(uname -m)" = x86_64 ] || { echo "drivers.sh: this script knows x86-64 only, not $(uname -m)" >&2; exit 1; }
+
+top=${1:-"$(cd "$(dirname "$0")/.." && pwd)/drivers"}
+mkdir -p "$top"
+top=$(cd "$top" && pwd)
+work=$(mktemp -d "$top/work.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+
+# A private apt state, so that the machine's own package lists and locks stay as they are.
+newer_apt() {
+    local mirror key=/usr/share/keyrings/debian-archive-keyring.gpg
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' | grep -m1 -E '/debian/?$' || true)
+    [ -n "$mirror" ] || { echo "drivers.sh: apt has no Debian mirror configured" >&2; exit 1; }
+    mkdir -p "$work"/lists/partial "$work"/cache/archives/partial
+    : >"$work/status"
+    printf 'deb [signed-by=%s] %s %s main\n' "$key" "$mirror" trixie "$key" "$mirror" trixie-backports >"$work/sources.list"
+    cat >"$work/apt.conf" <<CONF
+Dir::State::Lists "$work/lists";
+Dir::State::status "$work/status";
+Dir::Cache "$work/cache";
+Dir::Etc::sourcelist "$work/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+APT::Install-Recommends "false";
+APT::Sandbox::User "";
+Debug::NoLocking "true";
+CONF
+}
+
+# lavapipe: unpacked with the C library that it was built for, and started through that library's loader.
+if [ ! -x "$top/lvp26/run" ]; then
+    echo "drivers.sh: unpacking lavapipe from trixie-backports" >&2
+    newer_apt
+    APT_CONFIG=$work/apt.conf apt-get -qq update
+    APT_CONFIG=$work/apt.conf apt-get -qq -y -d -t trixie-backports install mesa-vulkan-drivers libvulkan1
+    root=$top/lvp26/root
+    rm -rf "$top/lvp26"
+    mkdir -p "$root"
+    for package in "$work"/cache/archives/*.deb; do dpkg -x "$package" "$root"; done
+    loader=$(find "$root" -name ld-linux-x86-64.so.2 | head -n 1)
+    icd=$(find "$root/usr/share/vulkan/icd.d" -name 'lvp_icd*.json' | head -n 1)
+    [ -n "$loader" ] && [ -n "$icd" ] || { echo "drivers.sh: the packages hold no loader or no lavapipe" >&2; exit 1; }
+    cat >"$work/run" <<RUN
+#!/bin/sh
+export VK_DRIVER_FILES='$icd'
+exec '$loader' --library-path '$root/usr/lib/x86_64-linux-gnu' "\$@"
+RUN
+    chmod +x "$work/run"
+    mv "$work/run" "$top/lvp26/run"
+fi
+
+# SwiftShader: one library of the chromium package, which runs with the system's loader.
+if [ ! -x "$top/swiftshader/run" ]; then
+    echo "drivers.sh: unpacking SwiftShader from chromium-common" >&2
+    rm -rf "$top/swiftshader"
+    mkdir -p "$top/swiftshader" "$work/chromium"
+    (
+        cd "$work/chromium"
+        apt-get -qq -o APT::Sandbox::User= download chromium-common
+        dpkg -x chromium-common_*.deb .
+        cp usr/lib/chromium/libvk_swiftshader.so usr/lib/chromium/vk_swiftshader_icd.json "$top/swiftshader/"
+    )
+    cat >"$work/run" <<RUN
+#!/bin/sh
+export VK_DRIVER_FILES='$top/swiftshader/vk_swiftshader_icd.json'
+exec "\$@"
+RUN
+    chmod +x "$work/run"
+    mv "$work/run" "$top/swiftshader/run"
+fi
+du -sh "$top/lvp26" "$top/swiftshader" >&2

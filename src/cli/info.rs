@@ -1,0 +1,120 @@
+//! `mmae info`: what this machine offers and what the engine makes of it.
+
+use serde_json::{Value, json};
+
+use super::{Common, open_device, print, print_json};
+use crate::device::{Context, adapters};
+use crate::error::Result;
+use crate::kernels::ALL;
+
+/// Show the adapters found, the one chosen, its features and limits, and what replaces the missing ones
+#[derive(clap::Args)]
+pub struct Args {}
+
+pub fn run(_: &Args, common: &Common) -> Result<()> {
+    let context = open_device(common)?;
+    if common.json { print_json(&to_json(&context)) } else { print(text(&context)) }
+}
+
+/// A feature that some devices lack.
+struct Feature {
+    name: &'static str,
+    present: bool,
+    /// What it is for, and what is used without it.
+    used_for: &'static str,
+    otherwise: &'static str,
+}
+
+fn features(context: &Context) -> Vec<Feature> {
+    let has = context.capabilities();
+    let feature = |name, present, used_for, otherwise| Feature { name, present, used_for, otherwise };
+    vec![
+        feature("f16", has.f16, "native halves in memory", "halves packed in pairs with pack2x16float"),
+        feature("immediates", has.immediates, "kernel parameters inside the command", "a ring of uniform slots"),
+        feature("timestamps", has.timestamps, "kernel times from the device's clock", "wall time"),
+        feature("subgroups", has.subgroups, "no kernel yet", "reductions through workgroup memory"),
+    ]
+}
+
+/// Limits in use: name, value, unit.
+fn limits(context: &Context) -> Vec<(&'static str, u64, &'static str)> {
+    let has = context.capabilities();
+    let mut all = vec![("largest buffer", has.max_buffer, "bytes"), ("largest binding", has.max_binding, "bytes")];
+    if let Some((device, _)) = context.wgpu() {
+        let limits = device.limits();
+        all.extend([
+            ("workgroup memory", u64::from(limits.max_compute_workgroup_storage_size), "bytes"),
+            ("workgroup invocations", u64::from(limits.max_compute_invocations_per_workgroup), ""),
+            ("workgroups per dimension", u64::from(limits.max_compute_workgroups_per_dimension), ""),
+            ("storage buffers per kernel", u64::from(limits.max_storage_buffers_per_shader_stage), ""),
+            ("immediates", u64::from(limits.max_immediate_size), "bytes"),
+        ]);
+    }
+    all
+}
+
+/// The device part of every report.
+pub(super) fn to_json(context: &Context) -> Value {
+    let has = context.capabilities();
+    let found: Vec<_> = adapters()
+        .iter()
+        .map(|adapter| {
+            json!({
+                "name": adapter.name,
+                "backend": adapter.backend.to_str(),
+                "type": format!("{:?}", adapter.device_type),
+                "driver": format!("{} {}", adapter.driver, adapter.driver_info).trim(),
+            })
+        })
+        .collect();
+    let features: serde_json::Map<_, _> = features(context)
+        .iter()
+        .map(|f| (f.name.into(), json!({ "present": f.present, "fallback": (!f.present).then_some(f.otherwise) })))
+        .collect();
+    let limits: serde_json::Map<_, _> =
+        limits(context).iter().map(|(name, value, _)| (name.replace(' ', "_"), json!(value))).collect();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "adapters": found,
+        "device": {
+            "name": has.adapter,
+            "backend": has.backend,
+            "driver": has.driver,
+            "software": has.software,
+            "twins": context.is_cpu(),
+            "half_storage": has.half.name(),
+        },
+        "features": features,
+        "limits": limits,
+        "kernels": ALL.len(),
+    })
+}
+
+/// The same for people.
+pub(super) fn text(context: &Context) -> String {
+    let has = context.capabilities();
+    let mut lines = vec![format!("mmae {}, {} kernels", env!("CARGO_PKG_VERSION"), ALL.len()), "adapters".into()];
+    let found = adapters();
+    for adapter in &found {
+        lines.push(format!("  {} ({}, {:?})", adapter.name, adapter.backend.to_str(), adapter.device_type));
+    }
+    if found.is_empty() {
+        lines.push("  none: work runs on the CPU twins; scripts/demo.sh installs a software Vulkan driver".into());
+    }
+    lines.push(format!("device\n  {}\n  halves stored as {}", has.summary(), has.half.name()));
+    lines.push("features".into());
+    for feature in features(context) {
+        let state = if feature.present { "yes" } else { "no " };
+        let what = if feature.present {
+            feature.used_for.to_owned()
+        } else {
+            format!("for {}; instead: {}", feature.used_for, feature.otherwise)
+        };
+        lines.push(format!("  {:<12} {state}  {what}", feature.name));
+    }
+    lines.push("limits".into());
+    for (name, value, unit) in limits(context) {
+        lines.push(format!("  {name:<27} {value} {unit}").trim_end().to_owned());
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,181 @@
+//! `mmae kernels`: the list of kernels, and the text of each as it runs.
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde_json::json;
+
+use super::{Common, print, print_json};
+use crate::device::{Binding, EpilogueKind, Kernel, Language, Source, Storage, Translation, Variant, translate};
+use crate::error::{Error, Result, nearest};
+use crate::kernels::ALL;
+
+/// List the kernels, or print one as it is compiled: its file with the parts joined before it
+#[derive(clap::Args)]
+pub struct Args {
+    /// Print the text of this kernel
+    #[arg(long, value_name = "NAME")]
+    print: Option<String>,
+    /// How stored tensors lie in memory
+    #[arg(long, requires = "print", default_value = "f32", value_parser = storages())]
+    storage: Storage,
+    /// What is fused behind a matmul
+    #[arg(long, requires = "print", value_parser = epilogues())]
+    epilogue: Option<EpilogueKind>,
+    /// Translate: what a Vulkan, Metal or DirectX driver would be given
+    #[arg(long, requires = "print", value_parser = languages())]
+    to: Option<Language>,
+    /// Write to a file instead (SPIR-V as binary words, for spirv-dis and spirv-val)
+    #[arg(long, requires = "print", value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+fn storages() -> impl TypedValueParser<Value = Storage> {
+    PossibleValuesParser::new(Storage::ALL.map(Storage::name))
+        .map(|name| Storage::ALL.into_iter().find(|s| s.name() == name).unwrap_or(Storage::F32))
+}
+
+fn epilogues() -> impl TypedValueParser<Value = EpilogueKind> {
+    PossibleValuesParser::new(EpilogueKind::ALL.map(EpilogueKind::name))
+        .map(|name| EpilogueKind::ALL.into_iter().find(|e| e.name() == name).unwrap_or_default())
+}
+
+fn languages() -> impl TypedValueParser<Value = Language> {
+    PossibleValuesParser::new(Language::ALL.map(Language::name))
+        .map(|name| Language::ALL.into_iter().find(|l| l.name() == name).unwrap_or(Language::Spirv))
+}
+
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    match &args.print {
+        Some(name) => show(find(name)?, args, common),
+        None if common.json => print_json(&ALL.iter().map(|entry| describe(entry.kernel)).collect()),
+        None => ALL.iter().try_for_each(|entry| list(entry.kernel)),
+    }
+}
+
+fn find(name: &str) -> Result<&'static Kernel> {
+    ALL.iter().map(|entry| entry.kernel).find(|kernel| kernel.name == name).ok_or_else(|| Error::Config {
+        field: "--print".into(),
+        reason: format!("no kernel is named `{name}`; `mmae kernels` lists them"),
+        nearest: nearest(name, ALL.iter().map(|entry| entry.kernel.name)),
+    })
+}
+
+/// The first sentence of the shader: what it computes.
+fn headline(kernel: &Kernel) -> &'static str {
+    kernel.source.lines().next().unwrap_or_default().trim_start_matches('/').trim()
+}
+
+fn binding(binding: &Binding) -> String {
+    let access = if binding.write { "mut " } else { "" };
+    format!("{access}{}: {}", binding.name, format!("{:?}", binding.element).to_lowercase())
+}
+
+fn parts(kernel: &Kernel) -> Vec<&'static str> {
+    let stem = |file: &'static str| file.trim_start_matches("parts/").trim_end_matches(".wgsl");
+    kernel.parts.iter().map(|part| stem(part.file().0)).collect()
+}
+
+fn list(kernel: &Kernel) -> Result<()> {
+    print(format_args!("{}\n  {}", kernel.name, headline(kernel)))?;
+    print(format_args!("  buffers:   {}", kernel.bindings.iter().map(binding).collect::<Vec<_>>().join(", ")))?;
+    if !kernel.parts.is_empty() {
+        print(format_args!("  parts:     {}", parts(kernel).join(", ")))?;
+    }
+    if kernel.epilogues {
+        print(format_args!("  epilogues: {}", EpilogueKind::ALL.map(EpilogueKind::name).join(", ")))?;
+    }
+    Ok(())
+}
+
+fn describe(kernel: &Kernel) -> serde_json::Value {
+    let bindings: Vec<_> = kernel
+        .bindings
+        .iter()
+        .map(|b| json!({ "name": b.name, "element": format!("{:?}", b.element).to_lowercase(), "write": b.write }))
+        .collect();
+    let epilogues = if kernel.epilogues { &EpilogueKind::ALL[..] } else { &[] };
+    json!({
+        "name": kernel.name,
+        "summary": headline(kernel),
+        "file": format!("shaders/{}.wgsl", kernel.name),
+        "bindings": bindings,
+        "parts": parts(kernel),
+        "epilogues": epilogues.iter().map(|e| e.name()).collect::<Vec<_>>(),
+    })
+}
+
+fn show(kernel: &'static Kernel, args: &Args, common: &Common) -> Result<()> {
+    if args.epilogue.is_some() && !kernel.epilogues {
+        return Err(Error::config("--epilogue", format!("{} takes none", kernel.name)));
+    }
+    let variant = Variant {
+        storage: args.storage,
+        output: args.storage.dtype(),
+        epilogue: args.epilogue.unwrap_or_default(),
+        immediates: true,
+    };
+    let source = Source::join(kernel, variant, None);
+    let translation = match args.to {
+        None => Translation::Text(source.text),
+        Some(language) => translate(&source, language)?,
+    };
+    if let Some(path) = &args.out {
+        let bytes = match &translation {
+            Translation::Text(text) => text.as_bytes(),
+            Translation::Words(words) => bytemuck::cast_slice(words),
+        };
+        return std::fs::write(path, bytes).map_err(|error| Error::io("write", path, error));
+    }
+    let text = match translation {
+        Translation::Text(text) => text,
+        Translation::Words(words) => listing(&words),
+    };
+    if common.json {
+        let language = args.to.map_or("wgsl", Language::name);
+        return print_json(&json!({ "kernel": kernel.name, "language": language, "text": text }));
+    }
+    print(text.trim_end())
+}
+
+/// SPIR-V in figures, an instruction on each line: opcode, then operands. Its five header words come first.
+fn listing(words: &[u32]) -> String {
+    let (header, mut rest) = words.split_at(words.len().min(5));
+    let hex = |words: &[u32]| words.iter().map(|word| format!(" {word:08x}")).collect::<String>();
+    let mut lines = vec![
+        format!("; SPIR-V, {} words; --out FILE writes them for spirv-dis", words.len()),
+        format!("header{}", hex(header)),
+    ];
+    while let Some(&first) = rest.first() {
+        // The upper half of the first word counts the words of the instruction.
+        let (instruction, tail) = rest.split_at(((first >> 16) as usize).clamp(1, rest.len()));
+        lines.push(format!("{:>6}{}", first & 0xffff, hex(&instruction[1..])));
+        rest = tail;
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spirv_is_cut_into_instructions() {
+        let words = [0x0723_0203, 0x0001_0300, 28, 9, 0, 0x0002_0011, 1, 0x0003_000e, 0, 1];
+        let text = listing(&words);
+        let lines: Vec<_> = text.lines().skip(1).collect();
+        assert_eq!(
+            lines,
+            ["header 07230203 00010300 0000001c 00000009 00000000", "    17 00000001", "    14 00000000 00000001"]
+        );
+        // A count of 0, or one beyond the end, must not hang or panic.
+        assert_eq!(listing(&[0, 0, 0, 0, 0, 0, 0x0009_0001]).lines().count(), 4);
+        assert_eq!(listing(&[]).lines().count(), 2);
+    }
+
+    #[test]
+    fn every_kernel_has_a_headline() {
+        let silent: Vec<_> = ALL.iter().map(|e| e.kernel).filter(|k| headline(k).is_empty()).map(|k| k.name).collect();
+        assert!(silent.is_empty(), "{silent:?}");
+    }
+}

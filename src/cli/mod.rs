@@ -1,0 +1,75 @@
+//! The command line: one file per verb. A new verb is its file, its `mod` line, and its line in `verbs!`.
+//!
+//! Results go to stdout, everything else to stderr. Exit codes: 0 success, 1 failure, 2 usage or configuration, 3 no adapter,
+//! 130 interrupted.
+
+mod doctor;
+mod info;
+pub mod interrupt;
+mod kernels;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub use output::{Common, log, open_device, print, print_json};
+
+use crate::error::Result;
+
+/// Train and run a multimodal autoencoder on any GPU, with hand-written WGSL kernels and no CUDA.
+#[derive(Parser)]
+#[command(name = "mmae", version, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Each verb `Name(module)` has `module::Args` (its doc comment is the help text) and `module::run(&Args, &Common)`.
+macro_rules! verbs {
+    ($($name:ident($module:ident),)*) => {
+        #[derive(clap::Subcommand)]
+        enum Verb {
+            $($name($module::Args),)*
+        }
+
+        impl Verb {
+            fn run(&self, common: &Common) -> Result<()> {
+                match self {
+                    $(Self::$name(args) => $module::run(args, common),)*
+                }
+            }
+        }
+    };
+}
+
+verbs! {
+    Info(info),
+    Doctor(doctor),
+    Kernels(kernels),
+}
+
+/// Parses the arguments of the process, runs the verb, and reports.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.verb.run(&cli.common) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::report(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}
