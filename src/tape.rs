@@ -28,6 +28,7 @@ pub struct Var {
     id: usize,
     value: Tensor,
     needs_grad: bool,
+    parameter: bool,
 }
 
 impl Var {
@@ -35,6 +36,12 @@ impl Var {
     #[must_use]
     pub const fn value(&self) -> &Tensor {
         &self.value
+    }
+
+    /// Whether this is a parameter, whose gradient is f32 whatever its own type.
+    #[must_use]
+    pub const fn is_parameter(&self) -> bool {
+        self.parameter
     }
 
     /// Whether a gradient flows to this value.
@@ -105,7 +112,8 @@ impl Tape {
 
     fn value(&mut self, value: Tensor, needs_grad: bool, slot: Option<Tensor>) -> Var {
         self.slots.push(slot);
-        Var { id: self.slots.len() - 1, value, needs_grad: needs_grad && self.recording }
+        let parameter = self.slots.last().is_some_and(Option::is_some);
+        Var { id: self.slots.len() - 1, value, needs_grad: needs_grad && self.recording, parameter }
     }
 
     /// A value without a gradient.

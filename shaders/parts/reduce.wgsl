@@ -1,22 +1,29 @@
-// Sums and maxima over a workgroup of 64 invocations.
+// Sums and maxima over the rows that a workgroup of 64 invocations holds: 64 / ROW_LANES rows of ROW_LANES lanes each.
 //
-// Two levels through workgroup memory: each of the first 8 invocations adds 8 of the 64 values,
-// then every invocation adds those 8 sums for itself. A binary tree would need six levels and a
-// barrier after each, and a barrier is what a software driver pays for. The order is fixed, so the
-// same input gives the same bits. The result is valid in all invocations.
+// Two levels through workgroup memory: each of the first 8 invocations adds 8 of the 64 values, then every invocation
+// adds those of the 8 sums that belong to its row. A binary tree would need six levels and a barrier after each, and
+// a barrier is what a software driver pays for. The order is fixed, so the same input gives the same bits. The result
+// is valid in all lanes of the row.
 //
-// Every invocation must reach the two barriers: call from uniform control flow only. Calls may
-// follow one another without a barrier between them: whoever writes `reduce_values` again has
-// passed the second barrier, after its last read, and whoever writes `reduce_groups` again has
-// passed the next call's first barrier, which nobody reaches before having read the old sums.
+// Every invocation must reach the two barriers: call from uniform control flow only. Calls may follow one another
+// without a barrier between them: whoever writes `reduce_values` again has passed the second barrier, after its last
+// read, and whoever writes `reduce_groups` again has passed the next call's first barrier, which nobody reaches
+// before having read the old sums.
+
+// Lanes of a row: 8, 16, 32 or 64. With few of them the rows of a workgroup share its barriers.
+override ROW_LANES: u32 = 64u;
 
 const REDUCE = 64u;
 const REDUCE_GROUP = 8u;
 
-var<workgroup> reduce_values: array<f32, REDUCE>;
-var<workgroup> reduce_groups: array<f32, REDUCE_GROUP>;
+// Below every finite value: the start of a maximum. Not minus infinity, which WGSL cannot spell.
+const LOWEST = -3.4028234e38;
 
-fn reduce_sum(lid: u32, v: f32) -> f32 {
+var<workgroup> reduce_values: array<vec2<f32>, REDUCE>;
+var<workgroup> reduce_groups: array<vec2<f32>, REDUCE_GROUP>;
+
+// Two sums for the barriers of one.
+fn reduce_sum2(lid: u32, v: vec2<f32>) -> vec2<f32> {
     reduce_values[lid] = v;
     workgroupBarrier();
     if lid < REDUCE_GROUP {
@@ -28,28 +35,47 @@ fn reduce_sum(lid: u32, v: f32) -> f32 {
         reduce_groups[lid] = sum;
     }
     workgroupBarrier();
-    var total = reduce_groups[0];
-    for (var i = 1u; i < REDUCE_GROUP; i += 1u) {
+    let own = lid / ROW_LANES * (ROW_LANES / REDUCE_GROUP);
+    var total = reduce_groups[own];
+    for (var i = own + 1u; i < own + ROW_LANES / REDUCE_GROUP; i += 1u) {
         total += reduce_groups[i];
     }
     return total;
 }
 
+fn reduce_sum(lid: u32, v: f32) -> f32 {
+    return reduce_sum2(lid, vec2<f32>(v, 0.0)).x;
+}
+
 fn reduce_max(lid: u32, v: f32) -> f32 {
-    reduce_values[lid] = v;
+    reduce_values[lid] = vec2<f32>(v, 0.0);
     workgroupBarrier();
     if lid < REDUCE_GROUP {
         let first = lid * REDUCE_GROUP;
-        var top = reduce_values[first];
+        var top = reduce_values[first].x;
         for (var i = 1u; i < REDUCE_GROUP; i += 1u) {
-            top = max(top, reduce_values[first + i]);
+            top = max(top, reduce_values[first + i].x);
         }
-        reduce_groups[lid] = top;
+        reduce_groups[lid] = vec2<f32>(top, 0.0);
     }
     workgroupBarrier();
-    var highest = reduce_groups[0];
-    for (var i = 1u; i < REDUCE_GROUP; i += 1u) {
-        highest = max(highest, reduce_groups[i]);
+    let own = lid / ROW_LANES * (ROW_LANES / REDUCE_GROUP);
+    var highest = reduce_groups[own].x;
+    for (var i = own + 1u; i < own + ROW_LANES / REDUCE_GROUP; i += 1u) {
+        highest = max(highest, reduce_groups[i].x);
     }
     return highest;
+}
+
+// Which of a cell's four elements belong to a row of `width`; the others are padding.
+fn in_row(cell: u32, width: u32) -> vec4<bool> {
+    return vec4<u32>(4u * cell) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(width);
+}
+
+fn add4(v: vec4<f32>) -> f32 {
+    return (v.x + v.y) + (v.z + v.w);
+}
+
+fn max4(v: vec4<f32>) -> f32 {
+    return max(max(v.x, v.y), max(v.z, v.w));
 }

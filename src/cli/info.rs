@@ -20,8 +20,9 @@ pub fn run(_: &Args, common: &Common) -> Result<()> {
 struct Feature {
     name: &'static str,
     present: bool,
-    /// What it is for, and what is used without it.
+    /// What it is for.
     used_for: &'static str,
+    /// What is used without it.
     otherwise: &'static str,
 }
 
@@ -32,7 +33,7 @@ fn features(context: &Context) -> Vec<Feature> {
         feature("f16", has.f16, "native halves in memory", "halves packed in pairs with pack2x16float"),
         feature("immediates", has.immediates, "kernel parameters inside the command", "a ring of uniform slots"),
         feature("timestamps", has.timestamps, "kernel times from the device's clock", "wall time"),
-        feature("subgroups", has.subgroups, "no kernel yet", "reductions through workgroup memory"),
+        feature("subgroups", has.subgroups, "no kernel asks for them", "reductions through workgroup memory"),
     ]
 }
 
@@ -105,11 +106,7 @@ pub(super) fn text(context: &Context) -> String {
     lines.push("features".into());
     for feature in features(context) {
         let state = if feature.present { "yes" } else { "no " };
-        let what = if feature.present {
-            feature.used_for.to_owned()
-        } else {
-            format!("for {}; instead: {}", feature.used_for, feature.otherwise)
-        };
+        let what = if feature.present { feature.used_for } else { feature.otherwise };
         lines.push(format!("  {:<12} {state}  {what}", feature.name));
     }
     lines.push("limits".into());

@@ -61,9 +61,10 @@ verbs! {
     Kernels(kernels),
 }
 
-/// Parses the arguments of the process, runs the verb, and reports.
+/// Parses the arguments of the process, runs the verb, and reports. To be called first in `main`.
 #[must_use]
 pub fn main() -> ExitCode {
+    quiet_wayland();
     let cli = Cli::parse();
     match cli.verb.run(&cli.common) {
         Ok(()) => ExitCode::SUCCESS,
@@ -71,6 +72,15 @@ pub fn main() -> ExitCode {
             output::report(&error);
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// Vulkan drivers look for a Wayland display, and its library prints "error: XDG_RUNTIME_DIR is invalid" where there is no
+/// session, as in a container. Nothing here needs a display.
+fn quiet_wayland() {
+    if cfg!(target_os = "linux") && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // SAFETY: the first statement of the process, before any thread that could read the environment.
+        unsafe { std::env::set_var("XDG_RUNTIME_DIR", std::env::temp_dir()) };
     }
 }
 

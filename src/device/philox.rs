@@ -27,13 +27,13 @@ pub fn uniform4(bits: [u32; 4]) -> [f32; 4] {
     bits.map(|word| (word >> 8) as f32 * (1.0 / 16_777_216.0))
 }
 
-/// Standard normal, two pairs by Box and Muller: `r = sqrt(-2 ln(1 - u))`, `(r cos 2 pi v, r sin 2 pi v)`.
+/// Standard normal, two pairs by Box and Muller: `r = sqrt(-2 ln(1 - u))`, `a = 2 pi v - pi`, `(r cos a, r sin a)`.
 #[must_use]
 pub fn normal4(bits: [u32; 4]) -> [f32; 4] {
     let [u0, v0, u1, v1] = uniform4(bits).map(f64::from);
     let pair = |u: f64, v: f64| {
         let radius = (-2.0 * (1.0 - u).ln()).sqrt();
-        let (sin, cos) = (std::f64::consts::TAU * v).sin_cos();
+        let (sin, cos) = (std::f64::consts::TAU * (v - 0.5)).sin_cos();
         ((radius * cos) as f32, (radius * sin) as f32)
     };
     let ((a, b), (c, d)) = (pair(u0, v0), pair(u1, v1));

@@ -110,8 +110,9 @@ fn metal(module: &Module, info: &ModuleInfo) -> Result<String, msl::Error> {
 fn direct_x(module: &Module, info: &ModuleInfo) -> Result<String, hlsl::Error> {
     let options = hlsl::Options {
         shader_model: hlsl::ShaderModel::V6_2,
-        // Immediates become root constants; any register that no buffer takes will do.
+        // Immediates, and the workgroup count that DirectX does not know, become root constants in spaces that no group takes.
         immediates_target: Some(hlsl::BindTarget { space: 3, ..Default::default() }),
+        special_constants_binding: Some(hlsl::BindTarget { space: 4, ..Default::default() }),
         zero_initialize_workgroup_memory: false,
         restrict_indexing: false,
         force_loop_bounding: false,

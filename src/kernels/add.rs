@@ -1,13 +1,14 @@
-//! c = a + b, elementwise.
-
-use bytemuck::{Pod, Zeroable};
+//! Sum of two tensors of one shape.
 
 use crate::device::{Binding, Context, Kernel, Launch, Part, Twin};
 use crate::error::{Error, Result};
 use crate::kernels::{Case, Fault, Tolerance, samples};
 use crate::tensor::Tensor;
 
-/// c = a + b.
+/// Invocations per workgroup, as in the shader.
+const WORKGROUP: usize = 256;
+
+/// `c = a + b`.
 pub static KERNEL: Kernel = Kernel {
     name: "add",
     source: include_str!("../../shaders/add.wgsl"),
@@ -18,17 +19,17 @@ pub static KERNEL: Kernel = Kernel {
 };
 
 #[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 struct Params {
     cells: u32,
 }
 
-/// The sum of two tensors of one shape and type.
+/// `a + b` for two tensors of one shape and element type.
 ///
 /// # Errors
-/// `Error::Shape` when they differ.
+/// `Error::Shape` when the shapes differ.
 pub fn launch(ctx: &Context, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    if a.shape() != b.shape() {
+    if a.dims() != b.dims() {
         return Err(Error::shape("add", a.shape(), b.shape()));
     }
     let c = Tensor::empty(ctx, a.dims(), a.dtype())?;
@@ -36,8 +37,8 @@ pub fn launch(ctx: &Context, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Launch::new(&KERNEL)
         .tensors(&[a, b, &c])
         .params(&Params { cells: cells as u32 })
-        .groups(cells.div_ceil(64))
-        .flops(4.0 * cells as f64)
+        .groups(cells.div_ceil(WORKGROUP))
+        .flops(a.shape().elements() as f64)
         .run(ctx)?;
     Ok(c)
 }
@@ -48,19 +49,23 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Odd sizes, and one grid that must be folded.
+/// Shapes of the parity test.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    [&[1][..], &[7], &[3, 5], &[2, 3, 4, 65]]
+    [vec![1], vec![3, 5], vec![2, 3, 4, 7], vec![257, 1024], vec![1031, 3]]
         .into_iter()
         .map(|dims| {
-            Case::new(format!("{dims:?}"), Tolerance::elementwise(), move |ctx, dtype| {
-                let (a, b) = (samples::normal(ctx, dims, dtype, 1)?, samples::normal(ctx, dims, dtype, 2)?);
+            Case::new(format!("{dims:?}"), Tolerance::elementwise(), move |ctx, storage| {
+                let a = samples::normal(ctx, &dims, storage, 1)?;
+                let b = samples::normal(ctx, &dims, storage, 2)?;
                 Ok(vec![launch(ctx, &a, &b)?])
             })
         })
         .collect()
 }
 
-/// Wrong texts.
-pub const FAULTS: &[Fault] = &[];
+/// Mistakes the parity test must find.
+pub const FAULTS: &[Fault] = &[
+    Fault { find: "unpack4(a[i]) + unpack4(b[i])", replace: "unpack4(a[i]) - unpack4(b[i])" },
+    Fault { find: "if (i >= p.cells)", replace: "if (i + 1u >= p.cells)" },
+];

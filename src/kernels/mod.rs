@@ -3,6 +3,8 @@
 //! [`ALL`] is the one list: parity tests, fault tests, translation, `mmae kernels` and benchmarks walk it.
 
 pub mod cases;
+mod masks;
+mod rows;
 pub mod samples;
 
 pub use cases::{Case, Entry, Fault, Tolerance};
@@ -16,20 +18,136 @@ macro_rules! entry {
 pub mod accumulate;
 pub mod adamw;
 pub mod add;
+pub mod add_rows;
+pub mod affine;
+pub mod attention;
+pub mod attention_backward_key;
+pub mod attention_backward_query;
+pub mod attention_statistics;
+pub mod cast;
+pub mod channel_sum;
 pub mod clamp;
+pub mod column_sum;
+pub mod columns;
+pub mod concat;
+pub mod cross_entropy;
+pub mod cross_entropy_backward;
+pub mod dot;
+pub mod dropout;
 pub mod ema;
+pub mod embedding;
+pub mod embedding_backward;
+pub mod embedding_links;
+pub mod exp_scale;
+pub mod gather_tokens;
+pub mod gelu;
+pub mod gelu_backward;
+pub mod infonce;
+pub mod infonce_backward;
+pub mod l2_normalise;
+pub mod l2_normalise_backward;
+pub mod layernorm;
+pub mod layernorm_backward;
+pub mod layernorm_backward_params;
+pub mod loss_mean;
+pub mod mask_product;
+pub mod masked_mean;
+pub mod masked_mean_backward;
+pub mod masked_mse;
+pub mod masked_mse_backward;
+pub mod matmul;
+pub mod merge_heads;
+pub mod merge_qkv;
 pub mod overflow_check;
+pub mod patch_conv;
+pub mod patch_conv_transposed;
+pub mod patch_conv_transposed_any;
+pub mod patch_conv_weight;
+pub mod permutation_mask;
+pub mod philox_bits;
+pub mod philox_fill;
+pub mod replace_rows;
+pub mod replace_rows_backward;
+pub mod row_sum;
+pub mod scale_scalar;
+pub mod scale_shift;
+pub mod scale_shift_backward_input;
+pub mod scale_shift_backward_scale;
+pub mod scatter_tokens;
+pub mod softmax;
+pub mod softmax_backward;
+pub mod split_heads;
 pub mod step_control;
 pub mod sum_squares;
+pub mod top_k;
+pub mod weighted_sum;
 
 /// Every kernel, in alphabetical order.
 pub static ALL: &[Entry] = &[
     entry!(accumulate),
     entry!(adamw),
     entry!(add),
+    entry!(add_rows),
+    entry!(affine),
+    entry!(attention),
+    entry!(attention_backward_key),
+    entry!(attention_backward_query),
+    entry!(attention_statistics),
+    entry!(cast),
+    entry!(channel_sum),
     entry!(clamp),
+    entry!(column_sum),
+    entry!(columns),
+    entry!(concat),
+    entry!(cross_entropy),
+    entry!(cross_entropy_backward),
+    entry!(dot),
+    entry!(dropout),
     entry!(ema),
+    entry!(embedding),
+    entry!(embedding_backward),
+    entry!(embedding_links),
+    entry!(exp_scale),
+    entry!(gather_tokens),
+    entry!(gelu),
+    entry!(gelu_backward),
+    entry!(infonce),
+    entry!(infonce_backward),
+    entry!(l2_normalise),
+    entry!(l2_normalise_backward),
+    entry!(layernorm),
+    entry!(layernorm_backward),
+    entry!(layernorm_backward_params),
+    entry!(loss_mean),
+    entry!(mask_product),
+    entry!(masked_mean),
+    entry!(masked_mean_backward),
+    entry!(masked_mse),
+    entry!(masked_mse_backward),
+    entry!(matmul),
+    entry!(merge_heads),
+    entry!(merge_qkv),
     entry!(overflow_check),
+    entry!(patch_conv),
+    entry!(patch_conv_transposed),
+    entry!(patch_conv_transposed_any),
+    entry!(patch_conv_weight),
+    entry!(permutation_mask),
+    entry!(philox_bits),
+    entry!(philox_fill),
+    entry!(replace_rows),
+    entry!(replace_rows_backward),
+    entry!(row_sum),
+    entry!(scale_scalar),
+    entry!(scale_shift),
+    entry!(scale_shift_backward_input),
+    entry!(scale_shift_backward_scale),
+    entry!(scatter_tokens),
+    entry!(softmax),
+    entry!(softmax_backward),
+    entry!(split_heads),
     entry!(step_control),
     entry!(sum_squares),
+    entry!(top_k),
+    entry!(weighted_sum),
 ];

@@ -46,7 +46,7 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
 /// `elements` numbers of both signs and all sizes; every `every`-th is infinite or NaN, in turn. `every` 0: none is.
 fn mixture(elements: usize, every: usize) -> Vec<f32> {
     let bad = [f32::INFINITY, f32::NAN, f32::NEG_INFINITY];
-    let good = [0.0, -1.5, 65504.0, 6e-8, -65504.0];
+    let good = [0.0, -1.5, f32::MAX, 6e-8, -65504.0];
     let value = |i: usize| match i.checked_rem(every) {
         Some(0) => bad[i / every % bad.len()],
         _ => good[i % good.len()],

@@ -236,7 +236,7 @@ impl M2ae {
     pub fn decode_image(&self, tape: &mut Tape, z: &Var) -> Result<Var> {
         let t = self.image_decoder.forward(tape, z)?; // (B, N, D)
         let (weight, bias) = (self.unpatch.0.var(tape), self.unpatch.1.var(tape));
-        ops::patch_conv_transposed::patch_conv_transposed(tape, &t, &weight, &bias, self.config.image_size)
+        ops::patch_conv_transposed::patch_conv_transposed(tape, &t, &weight, &bias)
     }
 
     /// z (B, Z) to text embeddings (B, L, E).

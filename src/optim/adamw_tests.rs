@@ -37,7 +37,7 @@ const BOUNDS: &[(&str, f32, f32)] = &[("scale", 0.0, 4.6)];
 /// A gradient that changes with step, parameter and element; large enough at some steps to be clipped.
 fn gradient(step: usize, param: usize, element: usize) -> f32 {
     let phase = (step * 37 + param * 11 + element * 5) % 23;
-    (phase as f32 - 11.0) * if step % 3 == 0 { 0.03 } else { 0.001 }
+    (phase as f32 - 11.0) * if step.is_multiple_of(3) { 0.03 } else { 0.001 }
 }
 
 /// Adds `factor` times the gradients of `step` to the slots, as a backward pass does.

@@ -1,0 +1,48 @@
+// Gradients of layer normalisation with respect to weight and bias, one partial sum per chunk of rows:
+//   dweight[chunk] = sum over the chunk's rows of dy * (x - mean) * rstd        dbias[chunk] = sum of dy
+// dy, x (rows, width) Stored; mean, rstd (rows) f32; dweight, dbias (chunks, width) f32.
+// `column_sum` adds the chunks.
+//
+// Work: one invocation per chunk and cell (four columns), so neighbours read neighbouring memory.
+// Cost: 5 FLOPs per element; reads dy and x.
+
+struct Params {
+    rows: u32,
+    cells: u32,
+    chunk_rows: u32,
+    chunks: u32,
+}
+
+@group(0) @binding(0) var<storage, read> dy: array<Stored4>;
+@group(0) @binding(1) var<storage, read> x: array<Stored4>;
+@group(0) @binding(2) var<storage, read> mean: array<f32>;
+@group(0) @binding(3) var<storage, read> rstd: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dweight: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> dbias: array<vec4<f32>>;
+
+override WORKGROUP: u32 = 64u;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) count: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let index = group_index(wid, count) * WORKGROUP + lid;
+    let chunk = index / p.cells;
+    if chunk >= p.chunks {
+        return;
+    }
+    let cell = index - chunk * p.cells;
+    let last = min((chunk + 1u) * p.chunk_rows, p.rows);
+    var weights = vec4<f32>(0.0);
+    var biases = vec4<f32>(0.0);
+    for (var row = chunk * p.chunk_rows; row < last; row += 1u) {
+        let g = unpack4(dy[row * p.cells + cell]);
+        // The padding of dy is zero, and so are both sums there.
+        weights += g * ((unpack4(x[row * p.cells + cell]) - mean[row]) * rstd[row]);
+        biases += g;
+    }
+    dweight[index] = weights;
+    dbias[index] = biases;
+}

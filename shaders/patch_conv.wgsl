@@ -1,0 +1,144 @@
+// Patch convolution, kernel = stride = p: t[b,n,:] = sum over (c,i,j) of image[b, c, y p + i, x p + j] W[:,c,i,j],
+// n = y (S/p) + x, then an epilogue (bias).
+//
+// image (B, C, S, S), W (D, C, p, p), t (B, N, D) with N = (S/p)^2. It is a matmul of (B N, C p p) by (C p p, D) whose
+// left operand is read from the image by index arithmetic: no copy of the patches is written.
+//
+// Work: as in matmul, one invocation owns up to 16 tokens x 8 columns of t in registers, as 4x4 matrices whose columns
+// are tokens. The tokens come from the workgroup, so all its invocations read the same pixels at once.
+// Cost: 2 B N D C p p FLOPs; reads the image and W (mostly from caches), writes B N D values.
+
+override ALIGNED: bool = true;  // p is a multiple of 4: every row of a patch is made of whole cells
+override BLOCKS: u32 = 4u;     // blocks of four rows per invocation, 1..4
+override CELLS: u32 = 2u;      // cells of four columns per invocation, 1..2
+override WORKGROUP: u32 = 8u;  // invocations side by side along the columns
+
+struct Params {
+    rows: u32,
+    width: u32,
+    row_tiles: u32,
+    column_tiles: u32,
+    channels: u32,
+    size: u32,
+    side: u32,
+    across: u32,
+    down: u32,
+    row_cells: u32,
+    image_cells: u32,
+}
+
+@group(0) @binding(0) var<storage, read> image: array<Stored4>;
+@group(0) @binding(1) var<storage, read> weight: array<Stored4>;
+@group(0) @binding(2) var<storage, read_write> tokens: array<Output4>;
+
+// Element of the image where the patch of a token starts, in storage order (rows of 4 row_cells elements).
+fn patch_start(token: u32) -> u32 {
+    let n = token % (p.across * p.down);
+    let line = token / (p.across * p.down) * p.channels * p.size + n / p.across * p.side;
+    return line * (4u * p.row_cells) + n % p.across * p.side;
+}
+
+// Four pixels of a patch; `offset` counts cells from its start. With a patch width that is no multiple of 4 they lie
+// across two cells; what lies beyond the patch meets a weight of zero.
+fn pixels(start: u32, offset: u32) -> vec4<f32> {
+    let at = start / 4u + offset;
+    let low = unpack4(image[at]);
+    if (ALIGNED) { return low; }
+    let high = unpack4(image[min(at + 1u, p.image_cells - 1u)]);
+    switch (start % 4u) {
+        case 1u: { return vec4(low.yzw, high.x); }
+        case 2u: { return vec4(low.zw, high.xy); }
+        case 3u: { return vec4(low.w, high.xyz); }
+        default: { return low; }
+    }
+}
+
+fn starts(row: u32) -> vec4<u32> {
+    let last = p.rows - 1u;
+    return vec4(patch_start(min(row, last)), patch_start(min(row + 1u, last)), patch_start(min(row + 2u, last)),
+        patch_start(min(row + 3u, last)));
+}
+
+fn load_patches(start: vec4<u32>, offset: u32) -> mat4x4<f32> {
+    return mat4x4(pixels(start.x, offset), pixels(start.y, offset), pixels(start.z, offset), pixels(start.w, offset));
+}
+
+// Four rows of W^T: the columns of t in one cell, at the four weights of cell k.
+fn load_weight(cell: u32, k: u32) -> mat4x4<f32> {
+    let row_cells = p.channels * p.side * ((p.side + 3u) / 4u);
+    let at = vec4(k) + min(vec4(4u * cell) + vec4(0u, 1u, 2u, 3u), vec4(p.width - 1u)) * row_cells;
+    return transpose(mat4x4(unpack4(weight[at.x]), unpack4(weight[at.y]), unpack4(weight[at.z]), unpack4(weight[at.w])));
+}
+
+fn add_row(sum: vec4<f32>, rows: mat4x4<f32>, x: vec4<f32>) -> vec4<f32> {
+    return sum + rows[0] * x.x + rows[1] * x.y + rows[2] * x.z + rows[3] * x.w;
+}
+
+fn add(sum: mat4x4<f32>, x: mat4x4<f32>, rows: mat4x4<f32>) -> mat4x4<f32> {
+    return mat4x4(add_row(sum[0], rows, x[0]), add_row(sum[1], rows, x[1]), add_row(sum[2], rows, x[2]),
+        add_row(sum[3], rows, x[3]));
+}
+
+fn store_row(row: u32, cell: u32, sum: vec4<f32>) {
+    if (row >= p.rows || 4u * cell >= p.width) { return; }
+    let value = select(vec4(0.0), sum, vec4(4u * cell) + vec4(0u, 1u, 2u, 3u) < vec4(p.width));
+    let at = row * ((p.width + 3u) / 4u) + cell;
+    tokens[at] = pack_output4(epilogue(at, cell, value));
+}
+
+fn store_block(row: u32, cell: u32, sum: mat4x4<f32>) {
+    store_row(row, cell, sum[0]);
+    store_row(row + 1u, cell, sum[1]);
+    store_row(row + 2u, cell, sum[2]);
+    store_row(row + 3u, cell, sum[3]);
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+        @builtin(local_invocation_index) lid: u32) {
+    let group = group_index(wid, count);
+    if (group >= p.row_tiles * p.column_tiles) { return; }
+    let row = group % p.row_tiles * (4u * BLOCKS);
+    let left = group / p.row_tiles * (CELLS * WORKGROUP) + lid;
+    let right = left + WORKGROUP;
+    let s0 = starts(row);
+    let s1 = starts(row + 4u);
+    let s2 = starts(row + 8u);
+    let s3 = starts(row + 12u);
+    var c00 = mat4x4<f32>(); var c10 = mat4x4<f32>(); var c20 = mat4x4<f32>(); var c30 = mat4x4<f32>();
+    var c01 = mat4x4<f32>(); var c11 = mat4x4<f32>(); var c21 = mat4x4<f32>(); var c31 = mat4x4<f32>();
+    let patch_cells = (p.side + 3u) / 4u;
+    for (var line = 0u; line < p.channels * p.side; line++) {
+        let first = (line / p.side * p.size + line % p.side) * p.row_cells;
+        for (var j = 0u; j < patch_cells; j++) {
+            let offset = first + j;
+            let k = line * patch_cells + j;
+            let a0 = load_patches(s0, offset);
+            let a1 = load_patches(s1, offset);
+            let a2 = load_patches(s2, offset);
+            let a3 = load_patches(s3, offset);
+            let b0 = load_weight(left, k);
+            c00 = add(c00, a0, b0);
+            if (BLOCKS > 1u) { c10 = add(c10, a1, b0); }
+            if (BLOCKS > 2u) { c20 = add(c20, a2, b0); }
+            if (BLOCKS > 3u) { c30 = add(c30, a3, b0); }
+            if (CELLS > 1u) {
+                let b1 = load_weight(right, k);
+                c01 = add(c01, a0, b1);
+                if (BLOCKS > 1u) { c11 = add(c11, a1, b1); }
+                if (BLOCKS > 2u) { c21 = add(c21, a2, b1); }
+                if (BLOCKS > 3u) { c31 = add(c31, a3, b1); }
+            }
+        }
+    }
+    store_block(row, left, c00);
+    if (BLOCKS > 1u) { store_block(row + 4u, left, c10); }
+    if (BLOCKS > 2u) { store_block(row + 8u, left, c20); }
+    if (BLOCKS > 3u) { store_block(row + 12u, left, c30); }
+    if (CELLS > 1u) {
+        store_block(row, right, c01);
+        if (BLOCKS > 1u) { store_block(row + 4u, right, c11); }
+        if (BLOCKS > 2u) { store_block(row + 8u, right, c21); }
+        if (BLOCKS > 3u) { store_block(row + 12u, right, c31); }
+    }
+}

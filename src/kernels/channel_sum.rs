@@ -1,0 +1,76 @@
+//! Sum of images over everything but the channels: the bias gradient of a convolution.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::device::{Binding, Context, Kernel, Launch, Part, Twin};
+use crate::error::{Error, Result};
+use crate::kernels::{Case, Fault, Tolerance, samples};
+use crate::shape::DType;
+use crate::tensor::Tensor;
+
+/// sum[c] = sum over (b, y, x) of image[b,c,y,x].
+pub static KERNEL: Kernel = Kernel {
+    name: "channel_sum",
+    source: include_str!("../../shaders/channel_sum.wgsl"),
+    parts: &[Part::Grid, Part::Reduce],
+    bindings: &[Binding::stored("image"), Binding::f32_mut("sum")],
+    epilogues: false,
+    twin,
+};
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Params {
+    channels: u32,
+    samples: u32,
+    plane_cells: u32,
+}
+
+/// image (B, C, H, W) -> F32 (C).
+///
+/// # Errors
+/// `Error::Shape` unless the image has four axes.
+pub fn launch(ctx: &Context, image: &Tensor) -> Result<Tensor> {
+    let &[samples, channels, height, _] = image.dims() else {
+        return Err(Error::shape("channel_sum", "(B, C, H, W)", image.shape()));
+    };
+    let sum = Tensor::empty(ctx, &[channels], DType::F32)?;
+    let plane_cells = (height * image.shape().cells()) as u32;
+    Launch::new(&KERNEL)
+        .tensors(&[image, &sum])
+        .params(&Params { channels: channels as u32, samples: samples as u32, plane_cells })
+        .groups(channels.div_ceil(4))
+        .flops(image.shape().elements() as f64)
+        .run(ctx)?;
+    Ok(sum)
+}
+
+fn twin(t: &mut Twin<'_>) -> Result<()> {
+    let p: Params = t.params();
+    let mut sums = vec![0.0f64; p.channels.next_multiple_of(4) as usize];
+    for (plane, values) in t.f32(0).chunks(4 * p.plane_cells as usize).enumerate() {
+        sums[plane % p.channels as usize] += values.iter().map(|x| f64::from(*x)).sum::<f64>();
+    }
+    t.put_f32(1, sums.into_iter().map(|s| s as f32).collect());
+    Ok(())
+}
+
+/// Planes smaller and larger than a workgroup.
+#[must_use]
+pub fn cases() -> Vec<Case> {
+    [(1, 1, 1, 1), (2, 3, 5, 7), (3, 5, 17, 30), (1, 9, 40, 9)]
+        .into_iter()
+        .map(|(b, c, h, w)| {
+            Case::new(format!("{b}x{c}x{h}x{w}"), Tolerance::sum(b * h * w), move |ctx, dtype| {
+                Ok(vec![launch(ctx, &samples::normal(ctx, &[b, c, h, w], dtype, 1)?)?])
+            })
+        })
+        .collect()
+}
+
+/// Wrong texts.
+pub const FAULTS: &[Fault] = &[
+    Fault { find: "(b * p.channels + c)", replace: "(b + c)" },
+    Fault { find: "total.z + total.w", replace: "total.z" },
+    Fault { find: "if (c >= p.channels) { return 0.0; }", replace: "" },
+];

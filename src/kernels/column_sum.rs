@@ -1,0 +1,177 @@
+//! Sums over rows: gradients of biases, positions and everything else that a batch shares.
+
+use crate::device::{Binding, Context, Kernel, Launch, Part, Twin};
+use crate::error::{Error, Result};
+use crate::kernels::masks::{Groups, groups};
+use crate::kernels::{Case, Fault, Tolerance, samples};
+use crate::shape::DType;
+use crate::tensor::Tensor;
+
+/// `y[n, c] = sum over j of weight[r] * x[r, c]`, `r = j * period + n`; per chunk of repeats j.
+pub static KERNEL: Kernel = Kernel {
+    name: "column_sum",
+    source: include_str!("../../shaders/column_sum.wgsl"),
+    parts: &[Part::Grid],
+    bindings: &[Binding::stored("x"), Binding::f32("weights"), Binding::f32_mut("y")],
+    epilogues: false,
+    twin,
+};
+
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Params {
+    repeats: u32,
+    period: u32,
+    cells: u32,
+    chunk: u32,
+    chunks: u32,
+    group: u32,
+    group_stride: u32,
+}
+
+/// The sum over the rows r of x with `r % period == n`, each times its weight: (period, width) F32, or (width) when the
+/// period is 1. x (R, width), F32 or F16, R a multiple of the period; weights F32 with R values in all, such as (B, N)
+/// or (R). A row of weight 0 is left out whatever it holds.
+///
+/// # Errors
+/// A shape error when the period does not divide the rows, or there are not as many weights as rows.
+pub fn launch(ctx: &Context, x: &Tensor, period: usize, weights: Option<&Tensor>) -> Result<Tensor> {
+    let rows = x.shape().rows();
+    if period == 0 || rows == 0 || !rows.is_multiple_of(period) {
+        return Err(Error::shape("column_sum", format!("rows in multiples of {period}"), x.shape()));
+    }
+    let partial = stage(ctx, x, period, weights)?;
+    finish(ctx, partial, period)
+}
+
+/// Adds partial sums (chunks * period, width) F32 until one chunk is left; shaped as [`launch`] says.
+pub(crate) fn finish(ctx: &Context, partial: Tensor, period: usize) -> Result<Tensor> {
+    let mut partial = partial;
+    while partial.shape().rows() > period {
+        partial = stage(ctx, &partial, period, None)?;
+    }
+    let width = partial.shape().last();
+    if period == 1 { partial.reshape(&[width]) } else { Ok(partial) }
+}
+
+/// How many repeats one invocation adds, and how many such chunks there are, when a repeat is `span` cells wide: chunks
+/// of at least 16 so that every stage shrinks the work, and no more chunks than keep a large GPU busy. The choice
+/// depends on shapes alone, so that the order of the sum is the same on every device.
+pub(crate) fn chunks(repeats: usize, span: usize) -> (usize, usize) {
+    const FEW: usize = 32;
+    const LEAST: usize = 16;
+    const BUSY: usize = 65_536;
+    if repeats <= FEW {
+        return (repeats, 1);
+    }
+    let chunks = repeats.div_ceil(LEAST).min((BUSY / span).max(1));
+    let chunk = repeats.div_ceil(chunks);
+    (chunk, repeats.div_ceil(chunk))
+}
+
+/// One launch: (chunks * period, width) F32.
+fn stage(ctx: &Context, x: &Tensor, period: usize, weights: Option<&Tensor>) -> Result<Tensor> {
+    let shape = x.shape();
+    let repeats = shape.rows() / period;
+    let span = period * shape.cells();
+    let (chunk, chunks) = chunks(repeats, span);
+    let Groups { group, stride } = match weights {
+        Some(weights) => groups("column_sum", "weights", weights, shape.rows())?,
+        None => Groups::NONE,
+    };
+    let absent = Tensor::empty(ctx, &[1], DType::F32)?;
+    let y = Tensor::empty(ctx, &[chunks * period, shape.last()], DType::F32)?;
+    Launch::new(&KERNEL)
+        .tensors(&[x, weights.unwrap_or(&absent), &y])
+        .params(&Params {
+            repeats: repeats as u32,
+            period: period as u32,
+            cells: shape.cells() as u32,
+            chunk: chunk as u32,
+            chunks: chunks as u32,
+            group,
+            group_stride: stride,
+        })
+        .constant("WEIGHTED", if weights.is_some() { 1.0 } else { 0.0 })
+        .groups((chunks * span).div_ceil(64))
+        .flops(if weights.is_some() { 2.0 } else { 1.0 } * shape.elements() as f64)
+        .run(ctx)?;
+    Ok(y)
+}
+
+fn twin(t: &mut Twin<'_>) -> Result<()> {
+    let p: Params = t.params();
+    let (x, weights) = (t.f32(0), t.f32(1));
+    let weighted = t.flag("WEIGHTED");
+    let places = Groups { group: p.group, stride: p.group_stride };
+    let (period, stride) = (p.period as usize, 4 * p.cells as usize);
+    let mut sums = vec![0f64; p.chunks as usize * period * stride];
+    for j in 0..p.repeats as usize {
+        for n in 0..period {
+            let row = j * period + n;
+            let weight = if weighted { f64::from(weights[places.at(row)]) } else { 1.0 };
+            if weight == 0.0 {
+                continue;
+            }
+            let to = (j / p.chunk as usize * period + n) * stride;
+            for c in 0..stride {
+                sums[to + c] += weight * f64::from(x[row * stride + c]);
+            }
+        }
+    }
+    t.put_f32(2, sums.into_iter().map(|v| v as f32).collect());
+    Ok(())
+}
+
+/// (samples, tokens, width) and period for the parity test; weights are one per token.
+#[must_use]
+pub fn cases() -> Vec<Case> {
+    [
+        (1, 1, 1, 1, false),
+        (3, 5, 7, 5, true),
+        (3, 5, 7, 5, false),
+        (3, 5, 9, 1, true),
+        (70, 3, 6, 3, true),
+        (41, 53, 4, 1, false),
+        (33, 1, 257, 1, true),
+        (2, 70_000, 61, 70_000, false),
+    ]
+    .into_iter()
+    .map(|(b, n, w, period, weighted)| {
+        let name = format!("{b}x{n}x{w} period {period} weighted {weighted}");
+        Case::new(name, Tolerance::sum(b * n / period), move |ctx, storage| {
+            let x = samples::normal(ctx, &[b, n, w], storage, 1)?;
+            let weights = samples::mask(ctx, &[b, n], 0.7, 2)?;
+            Ok(vec![launch(ctx, &x, period, weighted.then_some(&weights))?])
+        })
+    })
+    .collect()
+}
+
+/// Mistakes that the cases must notice.
+pub const FAULTS: &[Fault] = &[
+    Fault { find: "(row / p.group) * p.group_stride + row % p.group", replace: "row" },
+    Fault { find: "let first = part * p.chunk;", replace: "let first = part * p.chunk + 1u;" },
+    Fault { find: "weighted(j * p.period + n, v)", replace: "weighted(j, v)" },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::chunks;
+
+    #[test]
+    fn chunks_cover_all_repeats_and_end() {
+        let mut failed = Vec::new();
+        for repeats in [1, 2, 31, 32, 33, 47, 48, 49, 64, 1000, 4099, 100_000, 1_000_003] {
+            for span in [1, 3, 192, 65_536, 1_000_000] {
+                let (chunk, count) = chunks(repeats, span);
+                let covers = chunk * count >= repeats && chunk * (count - 1) < repeats;
+                let shrinks = count == 1 || count * 2 < repeats;
+                if !covers || !shrinks {
+                    failed.push((repeats, span, chunk, count));
+                }
+            }
+        }
+        assert!(failed.is_empty(), "(repeats, span, chunk, chunks): {failed:?}");
+    }
+}

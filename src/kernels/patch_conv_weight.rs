@@ -1,0 +1,140 @@
+//! Gradient of the weight of patch_conv and of patch_conv_transposed.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::matmul::Tiles;
+use super::patch_conv::{Patches, SIZES};
+use crate::device::{Binding, Context, Kernel, Launch, Part, Twin};
+use crate::error::{Error, Result};
+use crate::kernels::{Case, Fault, Tolerance, samples};
+use crate::shape::DType;
+use crate::tensor::Tensor;
+
+/// dW[d,c,i,j] = sum over (b,n) of t[b,n,d] image[b, c, y p + i, x p + j].
+pub static KERNEL: Kernel = Kernel {
+    name: "patch_conv_weight",
+    source: include_str!("../../shaders/patch_conv_weight.wgsl"),
+    parts: &[Part::Grid],
+    bindings: &[Binding::stored("tokens"), Binding::stored("image"), Binding::f32_mut("weight")],
+    epilogues: false,
+    twin,
+};
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Params {
+    rows: u32,
+    columns: u32,
+    row_tiles: u32,
+    column_tiles: u32,
+    parts: u32,
+    samples: u32,
+    channels: u32,
+    size: u32,
+    side: u32,
+    across: u32,
+    down: u32,
+    row_cells: u32,
+    image_cells: u32,
+}
+
+/// tokens (B, N, D) and image (B, C, S, S), one of them a gradient -> dW F32 (D, C, p, p) with p = `side`.
+///
+/// # Errors
+/// `Error::Shape` when the shapes do not fit.
+pub fn launch(ctx: &Context, tokens: &Tensor, image: &Tensor, side: usize) -> Result<Tensor> {
+    partial(ctx, tokens, image, side, 1)
+}
+
+/// As [`launch`], with the samples cut into `parts`: (parts, D, C p, p) for parts > 1, to be summed over the first axis.
+fn partial(ctx: &Context, tokens: &Tensor, image: &Tensor, side: usize, parts: usize) -> Result<Tensor> {
+    let (&[samples, n, width], &[_, channels, _, _]) = (tokens.dims(), image.dims()) else {
+        let got = format!("{}, {}", tokens.shape(), image.shape());
+        return Err(Error::shape("patch_conv_weight", "tokens (B, N, D), image (B, C, S, S)", got));
+    };
+    let g = Patches::new(image.dims(), &[width, channels, side, side])?;
+    if (g.samples, g.tokens()) != (samples, n) {
+        let expected = format!("tokens ({}, {}, D)", g.samples, g.tokens());
+        return Err(Error::shape("patch_conv_weight", expected, tokens.shape()));
+    }
+    let dims = if parts == 1 { [width, channels, side, side] } else { [parts, width, channels * side, side] };
+    let weight = Tensor::empty(ctx, &dims, DType::F32)?;
+    let columns = channels * side * side.div_ceil(4);
+    let tiles = Tiles::new(ctx, width, columns, 2);
+    let params = Params {
+        rows: width as u32,
+        columns: columns as u32,
+        row_tiles: tiles.rows as u32,
+        column_tiles: tiles.columns as u32,
+        parts: parts as u32,
+        samples: samples as u32,
+        channels: channels as u32,
+        size: g.size as u32,
+        side: side as u32,
+        across: g.across() as u32,
+        down: g.across() as u32,
+        row_cells: image.shape().cells() as u32,
+        image_cells: (image.shape().stored() / 4) as u32,
+    };
+    tiles
+        .constants(Launch::new(&KERNEL).tensors(&[tokens, image, &weight]))
+        .constant("ALIGNED", f64::from(side.is_multiple_of(4)))
+        .params(&params)
+        .groups(tiles.rows * tiles.columns * parts)
+        .flops(g.flops())
+        .run(ctx)?;
+    Ok(weight)
+}
+
+fn twin(t: &mut Twin<'_>) -> Result<()> {
+    let p: Params = t.params();
+    let (tokens, image) = (t.f32(0), t.f32(1));
+    let [width, parts, samples, channels, size, side, across] =
+        [p.rows, p.parts, p.samples, p.channels, p.size, p.side, p.across].map(|x| x as usize);
+    let (line, weight_line) = (size.next_multiple_of(4), side.next_multiple_of(4));
+    let each = samples.div_ceil(parts);
+    let mut weight = vec![0.0; parts * width * channels * side * weight_line];
+    for (row, cells) in weight.chunks_mut(weight_line).enumerate() {
+        let (i, c, d) = (row % side, row / side % channels, row / side / channels % width);
+        let part = row / side / channels / width;
+        for (j, to) in cells.iter_mut().take(side).enumerate() {
+            let mut sum = 0.0;
+            for b in (part * each).min(samples)..((part + 1) * each).min(samples) {
+                for n in 0..across * across {
+                    let (y, x) = (n / across * side + i, n % across * side + j);
+                    let token = tokens[(b * across * across + n) * width.next_multiple_of(4) + d];
+                    sum += f64::from(token) * f64::from(image[((b * channels + c) * size + y) * line + x]);
+                }
+            }
+            *to = sum as f32;
+        }
+    }
+    t.put_f32(2, weight);
+    Ok(())
+}
+
+/// patch_conv's sizes; samples in one part and in several, some of them empty.
+#[must_use]
+pub fn cases() -> Vec<Case> {
+    SIZES
+        .into_iter()
+        .zip([1, 2, 2, 1, 1, 3, 1, 1])
+        .map(|((b, c, s, p, d), parts)| {
+            let n = (s / p) * (s / p);
+            let label = format!("{b}x{n}x{d} and {c}x{s}x{s} patch {p} parts {parts}");
+            Case::new(label, Tolerance::sum(b * n), move |ctx, dtype| {
+                let tokens = samples::normal(ctx, &[b, n, d], dtype, 1)?;
+                let image = samples::normal(ctx, &[b, c, s, s], dtype, 2)?;
+                Ok(vec![partial(ctx, &tokens, &image, p, parts)?])
+            })
+        })
+        .collect()
+}
+
+/// Wrong texts.
+pub const FAULTS: &[Fault] = &[
+    Fault { find: "pixels(start.y, offset) * live.y", replace: "pixels(start.y, offset)" },
+    Fault { find: "(part * p.rows + row)", replace: "row" },
+    Fault { find: "line / p.down * p.channels", replace: "line / p.down" },
+    Fault { find: "j < vec4(p.side)", replace: "j <= vec4(p.side)" },
+];

@@ -1,0 +1,76 @@
+//! Layer normalisation (Ba, Kiros and Hinton, arXiv 1607.06450).
+
+use crate::error::Result;
+use crate::kernels;
+use crate::tape::{Op, Tape, Var};
+use crate::tensor::Tensor;
+
+/// `y = (x - mean) / sqrt(variance + 1e-5) * weight + bias` over the last axis, biased variance: `x (.., D)` with the
+/// parameters `weight (D)` and `bias (D)`.
+///
+/// # Errors
+/// As [`kernels::layernorm::launch`].
+pub fn layernorm(tape: &mut Tape, x: &Var, weight: &Var, bias: &Var) -> Result<Var> {
+    let affine = Some((weight.value(), bias.value()));
+    let (y, mean, rstd) = kernels::layernorm::launch(tape.context(), x.value(), affine)?;
+    let op = LayerNorm { x: x.value().clone(), weight: Some(weight.value().clone()), mean, rstd };
+    Ok(tape.push(op, &[x, weight, bias], y))
+}
+
+/// [`layernorm`] without weight and bias.
+///
+/// # Errors
+/// As [`kernels::layernorm::launch`].
+pub fn normalise(tape: &mut Tape, x: &Var) -> Result<Var> {
+    let (y, mean, rstd) = kernels::layernorm::launch(tape.context(), x.value(), None)?;
+    Ok(tape.push(LayerNorm { x: x.value().clone(), weight: None, mean, rstd }, &[x], y))
+}
+
+struct LayerNorm {
+    x: Tensor,
+    weight: Option<Tensor>,
+    mean: Tensor,
+    rstd: Tensor,
+}
+
+impl Op for LayerNorm {
+    fn name(&self) -> &'static str {
+        "layernorm"
+    }
+
+    /// With `n = (x - mean) * rstd` and `g = dy * weight`: `dx = rstd * (g - mean(g) - n * mean(g * n))`,
+    /// `dweight = sum over rows of dy * n`, `dbias = sum over rows of dy`.
+    fn backward(&self, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let ctx = grad.context();
+        let need = |i: usize| needs.get(i).copied().unwrap_or(false);
+        let weight = self.weight.as_ref();
+        let dx = need(0)
+            .then(|| kernels::layernorm_backward::launch(ctx, grad, &self.x, weight, &self.mean, &self.rstd))
+            .transpose()?;
+        let params = (need(1) || need(2))
+            .then(|| kernels::layernorm_backward_params::launch(ctx, grad, &self.x, &self.mean, &self.rstd))
+            .transpose()?;
+        let (dweight, dbias) = params.unzip();
+        let all = [dx, dweight, dbias].into_iter().zip(needs);
+        Ok(all.map(|(gradient, &needed)| gradient.filter(|_| needed)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::check;
+
+    #[test]
+    fn derivative() {
+        for [r, d] in [[1, 5], [3, 8], [35, 3]] {
+            let inputs: [(&[usize], u64); 3] = [(&[r, d], 1), (&[d], 2), (&[d], 3)];
+            check::gradients(&format!("layernorm {r}x{d}"), &inputs, |tape, v| layernorm(tape, &v[0], &v[1], &v[2]));
+        }
+    }
+
+    #[test]
+    fn derivative_without_affine() {
+        check::gradients("normalise 2x3x7", &[(&[2, 3, 7], 1)], |tape, v| normalise(tape, &v[0]));
+    }
+}
