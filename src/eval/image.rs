@@ -95,9 +95,10 @@ fn gaussian() -> [f64; WINDOW] {
 ///
 /// # Errors
 /// [`Error::Shape`] when there is no image or sizes differ.
-pub fn mean_image<'a>(images: impl IntoIterator<Item = &'a [f32]>) -> Result<Vec<f32>> {
+pub fn mean_image<I: AsRef<[f32]>>(images: impl IntoIterator<Item = I>) -> Result<Vec<f32>> {
     let (mut sum, mut count) = (Vec::<f64>::new(), 0.0);
     for image in images {
+        let image = image.as_ref();
         if count == 0.0 {
             sum = vec![0.0; image.len()];
         }
@@ -228,7 +229,7 @@ mod tests {
         let mean = mean_image([&[0.0f32, 1.0][..], &[1.0, 1.0], &[0.5, 1.0]]).unwrap();
         assert_eq!(mean, [0.5, 1.0]);
         assert!(mean_image([&[0.0f32][..], &[1.0, 1.0]]).is_err());
-        assert!(mean_image([]).is_err());
+        assert!(mean_image::<&[f32]>([]).is_err());
         let (shape, mut scores) = ([1, 11, 11], Scores::default());
         let image = vec![1.0; 121];
         scores.add(&image, &[1.5; 121], shape).unwrap();

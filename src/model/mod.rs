@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod fields;
+pub mod generate;
 pub mod inputs;
 pub mod m2ae;
 mod objectives;

@@ -33,13 +33,19 @@ impl M2ae {
         Ok((context, prediction, tape.constant(target.value().clone())))
     }
 
-    /// Unit latents of each modality alone (B, Z) and their scaled products (B, B).
-    pub(super) fn align(&self, tape: &mut Tape, inputs: &Inputs, v: &Var, w: &Var) -> Result<(Var, Var, Var)> {
+    /// Unit latents (B, Z) of each modality alone, the other one absent.
+    pub(super) fn unit_latents(&self, tape: &mut Tape, inputs: &Inputs, v: &Var, w: &Var) -> Result<(Var, Var)> {
         let zeros = crate::tensor::Tensor::zeros(&self.context, &[inputs.batch], crate::shape::DType::F32)?;
         let z_image = self.fuse(tape, (v, &zeros), (w, &inputs.ones))?;
         let z_text = self.fuse(tape, (v, &inputs.ones), (w, &zeros))?;
         let z_image = ops::l2_normalise::l2_normalise(tape, &z_image)?;
         let z_text = ops::l2_normalise::l2_normalise(tape, &z_text)?;
+        Ok((z_image, z_text))
+    }
+
+    /// Unit latents of each modality alone (B, Z) and their scaled products (B, B).
+    pub(super) fn align(&self, tape: &mut Tape, inputs: &Inputs, v: &Var, w: &Var) -> Result<(Var, Var, Var)> {
+        let (z_image, z_text) = self.unit_latents(tape, inputs, v, w)?;
         let cosine = ops::matmul::matmul_nt(tape, &z_image, &z_text)?;
         let scale = self.logit_scale.var(tape);
         let logits = ops::exp_scale::exp_scale(tape, &cosine, &scale)?;

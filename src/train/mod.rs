@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub mod config;
+pub mod evaluate;
 pub mod files;
 pub mod golden;
 pub mod grid;
@@ -9,9 +10,12 @@ pub mod index;
 pub mod load;
 pub mod metrics;
 pub mod plan;
+pub mod monitor;
 pub mod plot;
 pub mod resolve;
+pub mod run;
 pub mod run_dir;
+pub mod samples;
 pub mod tensorboard;
 pub mod trainer;
 pub mod verify;

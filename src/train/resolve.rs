@@ -26,6 +26,8 @@ pub struct Sources<'a> {
     pub set: &'a [String],
     /// The model preset from the command line.
     pub preset: Option<&'a str>,
+    /// `train.total_steps` where no other source gives it: where this part of the run stops.
+    pub steps: Option<u64>,
 }
 
 /// This process's environment variables that begin with `MMAE_`, sorted.
@@ -69,6 +71,7 @@ impl RunConfig {
         let name = name.or_else(|| given(&variables, "MMAE_PRESET"));
         let name = name.or_else(|| file.get("preset").map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)));
         let mut config = Self::new(preset(name.as_deref().unwrap_or(DEFAULT_PRESET))?);
+        config.train.steps = sources.steps.unwrap_or(config.train.steps);
 
         if let Some((path, _)) = sources.file {
             config.merge_toml(&file).map_err(|e| from(e, &path.display()))?;

@@ -6,7 +6,7 @@ fn resolve(file: &str, environment: &[(&str, &str)], set: &[&str], preset: Optio
     let environment: Vec<_> = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let set: Vec<_> = set.iter().map(|s| (*s).to_owned()).collect();
     let file = Some((Path::new("run.toml"), file));
-    RunConfig::resolve(&Sources { file, environment: &environment, set: &set, preset })
+    RunConfig::resolve(&Sources { file, environment: &environment, set: &set, preset, steps: None })
 }
 
 #[test]

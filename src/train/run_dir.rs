@@ -1,5 +1,5 @@
-//! A run's folder: `config.toml, env.json, metrics.jsonl, events.out.tfevents.*, train.log, loss.svg, samples/,
-//! checkpoints/`.
+//! A run's folder: `config.toml, tokenizer.json, env.json, metrics.jsonl, events.out.tfevents.*, train.log, loss.svg,
+//! samples/, checkpoints/`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -12,8 +12,8 @@ use super::{files, metrics};
 use crate::error::{Error, Result};
 
 /// What a run's folder may contain; `--force` removes these and nothing else.
-const CONTENTS: [&str; 7] =
-    ["config.toml", "env.json", "metrics.jsonl", "train.log", "loss.svg", "samples", "checkpoints"];
+const CONTENTS: [&str; 8] =
+    ["config.toml", "tokenizer.json", "env.json", "metrics.jsonl", "train.log", "loss.svg", "samples", "checkpoints"];
 /// TensorBoard finds event files by this beginning of their names.
 const EVENTS: &str = "events.out.tfevents.";
 
@@ -31,7 +31,24 @@ impl RunDir {
     /// [`Error::Io`].
     pub fn create(root: &Path, config: &RunConfig, force: bool) -> Result<Self> {
         let run = Self { root: root.into() };
-        let present = run.entries()?;
+        for name in Self::check(root, force)? {
+            let path = root.join(name);
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.map_err(|e| Error::io("remove", &path, e))?;
+        }
+        for folder in [run.root.clone(), run.checkpoints(), run.samples()] {
+            fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e))?;
+        }
+        files::write(&run.config_path(), config.to_toml().as_bytes())?;
+        Ok(run)
+    }
+
+    /// Whether [`RunDir::create`] may use this place, before any work is done for it. Returns what it would remove.
+    ///
+    /// # Errors
+    /// As [`RunDir::create`].
+    pub fn check(root: &Path, force: bool) -> Result<Vec<String>> {
+        let present = Self { root: root.into() }.entries()?;
         let foreign: Vec<_> = present.iter().filter(|name| !is_ours(name)).cloned().collect();
         if !present.is_empty() && !force {
             let reason = format!(
@@ -44,16 +61,7 @@ impl RunDir {
             let reason = format!("{} holds what no run wrote: {}", root.display(), foreign.join(", "));
             return Err(Error::config("run", reason));
         }
-        for name in present {
-            let path = root.join(name);
-            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            removed.map_err(|e| Error::io("remove", &path, e))?;
-        }
-        for folder in [run.root.clone(), run.checkpoints(), run.samples()] {
-            fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e))?;
-        }
-        files::write(&run.config_path(), config.to_toml().as_bytes())?;
-        Ok(run)
+        Ok(present)
     }
 
     /// Opens the folder of an earlier run and sweeps what an interrupted process left in it.
@@ -93,6 +101,12 @@ impl RunDir {
     #[must_use]
     pub fn config_path(&self) -> PathBuf {
         self.root.join("config.toml")
+    }
+
+    /// `tokenizer.json`: what made the token ids of this run.
+    #[must_use]
+    pub fn tokenizer_path(&self) -> PathBuf {
+        self.root.join("tokenizer.json")
     }
 
     /// `metrics.jsonl`.
