@@ -4,10 +4,15 @@
 //! 130 interrupted.
 
 mod doctor;
+mod encode;
+mod eval;
 mod info;
 pub mod interrupt;
 mod kernels;
 mod output;
+mod plan;
+mod reconstruct;
+mod search;
 
 use std::process::ExitCode;
 
@@ -46,6 +51,11 @@ macro_rules! verbs {
 }
 
 verbs! {
+    Eval(eval),
+    Reconstruct(reconstruct),
+    Encode(encode),
+    Search(search),
+    Plan(plan),
     Info(info),
     Doctor(doctor),
     Kernels(kernels),
