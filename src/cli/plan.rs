@@ -34,6 +34,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     });
     let text = text.transpose()?;
     let mut config = RunConfig::resolve(&Sources {
+        steps: None,
         file: text.as_ref().map(|(path, text)| (*path, text.as_str())),
         environment: &environment(),
         set: &args.set,
