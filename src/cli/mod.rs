@@ -3,11 +3,15 @@
 //! Results go to stdout, everything else to stderr. Exit codes: 0 success, 1 failure, 2 usage or configuration, 3 no adapter,
 //! 130 interrupted.
 
+mod demo;
 mod doctor;
 mod info;
 pub mod interrupt;
 mod kernels;
 mod output;
+mod progress;
+mod resume;
+mod train;
 
 use std::process::ExitCode;
 
@@ -46,6 +50,9 @@ macro_rules! verbs {
 }
 
 verbs! {
+    Demo(demo),
+    Train(train),
+    Resume(resume),
     Info(info),
     Doctor(doctor),
     Kernels(kernels),
