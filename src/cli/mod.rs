@@ -3,15 +3,16 @@
 //! Results go to stdout, everything else to stderr. Exit codes: 0 success, 1 failure, 2 usage or configuration, 3 no adapter,
 //! 130 interrupted.
 
-mod demo;
 mod doctor;
+mod encode;
+mod eval;
 mod info;
 pub mod interrupt;
 mod kernels;
 mod output;
-mod progress;
-mod resume;
-mod train;
+mod plan;
+mod reconstruct;
+mod search;
 
 use std::process::ExitCode;
 
@@ -50,9 +51,11 @@ macro_rules! verbs {
 }
 
 verbs! {
-    Demo(demo),
-    Train(train),
-    Resume(resume),
+    Eval(eval),
+    Reconstruct(reconstruct),
+    Encode(encode),
+    Search(search),
+    Plan(plan),
     Info(info),
     Doctor(doctor),
     Kernels(kernels),

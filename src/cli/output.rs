@@ -33,6 +33,14 @@ impl Common {
         }
     }
 
+    /// Says how many records of a data set could not be used, and why the first; all of them with `--verbose`.
+    pub fn skipped(&self, reasons: &[String]) {
+        if let Some(first) = reasons.first() {
+            log(format_args!("warning: {} records left out; the first: {first}", reasons.len()));
+        }
+        reasons.iter().skip(1).for_each(|reason| self.detail(reason));
+    }
+
     /// A line on stderr with `--verbose`.
     pub fn detail(&self, text: impl Display) {
         if self.verbose {

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 pub struct Dataset {
     path: PathBuf,
     reader: Reader,
+    most: usize,
 }
 
 #[derive(Debug)]
@@ -38,11 +39,17 @@ impl Dataset {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let reader = if path.is_dir() { open_folder(path)? } else { open_file(path)? };
-        let dataset = Self { path: path.into(), reader };
+        let dataset = Self { path: path.into(), reader, most: usize::MAX };
         if dataset.is_empty() {
             return Err(Error::data(path, "the data set holds no samples; check that this is the right path"));
         }
         Ok(dataset)
+    }
+
+    /// The data set of its first `most` samples.
+    #[must_use]
+    pub fn first(self, most: usize) -> Self {
+        Self { most: most.max(1), ..self }
     }
 
     /// The path it was opened from.
@@ -52,11 +59,12 @@ impl Dataset {
 
     /// The number of samples, unusable ones included.
     pub fn len(&self) -> usize {
-        match &self.reader {
+        let all = match &self.reader {
             Reader::Folder(reader) => reader.len(),
             Reader::WebDataset(reader) => reader.len(),
             Reader::Coco(reader) => reader.len(),
-        }
+        };
+        all.min(self.most)
     }
 
     /// Never true for a data set that was opened.
@@ -91,7 +99,7 @@ impl Dataset {
             Reader::WebDataset(reader) => reader.record(index),
             Reader::Coco(reader) => reader.record(index),
         };
-        record.unwrap_or_else(|| {
+        record.filter(|_| index < self.len()).unwrap_or_else(|| {
             Err(Error::record(&self.path, index, format_args!("the data set has {} records", self.len())))
         })
     }
@@ -191,5 +199,18 @@ mod tests {
         let dataset = Dataset::open(dir.path()).unwrap();
         assert_eq!(dataset.len(), 1);
         assert!(dataset.record(1).unwrap_err().to_string().contains("has 1 records"));
+    }
+
+    #[test]
+    fn the_first_samples_are_a_data_set() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("captions.csv"), "file,caption\n,a\n,b\n,c\n").unwrap();
+        let open = || Dataset::open(dir.path()).unwrap();
+        for (most, len) in [(0, 1), (2, 2), (9, 3)] {
+            assert_eq!(open().first(most).len(), len, "first {most}");
+        }
+        let two = open().first(2);
+        assert_eq!(two.captions(), ["a", "b"]);
+        assert!(two.record(2).unwrap_err().to_string().contains("has 2 records"));
     }
 }

@@ -30,6 +30,8 @@ pub struct Counters {
     pub bytes: f64,
     /// The same per kernel: launches, operations, bytes.
     pub kernels: BTreeMap<&'static str, (u64, f64, f64)>,
+    /// Bytes of the largest tensor bound, and the kernel that bound it.
+    pub largest_binding: (u64, &'static str),
 }
 
 enum Executor {
@@ -229,6 +231,10 @@ impl Context {
             counters.bytes += bytes;
             let kernel = counters.kernels.entry(launch.kernel.name).or_default();
             *kernel = (kernel.0 + 1, kernel.1 + launch.flops, kernel.2 + bytes);
+            let largest = launch.tensors.iter().map(|t| t.bytes()).max().unwrap_or_default();
+            if largest > counters.largest_binding.0 {
+                counters.largest_binding = (largest, launch.kernel.name);
+            }
         }
         let saturate = self.0.saturate.load(Ordering::Relaxed);
         match &self.0.executor {

@@ -15,6 +15,8 @@ pub struct PoolStats {
     pub in_use: u64,
     /// Most bytes in use at once.
     pub peak: u64,
+    /// Bytes of the largest buffer ever taken.
+    pub largest: u64,
 }
 
 #[derive(Default)]
@@ -59,6 +61,7 @@ impl Pool {
         let stats = &mut self.lock().stats;
         stats.in_use += class;
         stats.peak = stats.peak.max(stats.in_use);
+        stats.largest = stats.largest.max(class);
         Ok((id, backing))
     }
 
@@ -109,6 +112,6 @@ mod tests {
         pool.give_back(a, 256, Backing::None);
         pool.give_back(b, 256, Backing::None);
         assert_eq!(pool.take(256, none).unwrap().0, b);
-        assert_eq!(pool.stats(), PoolStats { reserved: 512, in_use: 256, peak: 512 });
+        assert_eq!(pool.stats(), PoolStats { reserved: 512, in_use: 256, peak: 512, largest: 256 });
     }
 }

@@ -3,3 +3,4 @@
 pub mod image;
 pub mod report;
 pub mod retrieval;
+pub mod search;

@@ -50,6 +50,28 @@ pub struct Inputs {
 }
 
 impl Inputs {
+    /// Room for a batch, with arbitrary contents: for a dry run, and for applications that fill the tensors on the device.
+    ///
+    /// # Errors
+    /// `Error::Limit`, `Error::OutOfMemory`.
+    pub fn empty(ctx: &Context, config: &ModelConfig, batch: usize, masked: Tensor, precision: DType) -> Result<Self> {
+        let (s, length) = (config.image_size, config.text_length);
+        let mask = |dims: &[usize]| Tensor::empty(ctx, dims, DType::F32);
+        Ok(Self {
+            batch,
+            image: Tensor::empty(ctx, &[batch, config.channels, s, s], precision)?,
+            tokens: Tensor::empty(ctx, &[batch, length], DType::U32)?,
+            has_image: mask(&[batch])?,
+            has_both: mask(&[batch])?,
+            no_image: mask(&[batch])?,
+            no_text: mask(&[batch])?,
+            ones: mask(&[batch])?,
+            token_mask: mask(&[batch, length])?,
+            text_mask: mask(&[batch, length])?,
+            masked,
+        })
+    }
+
     /// Uploads a batch; images in `precision`. `masked` (B, N) is made by the caller, on the device or on the host.
     ///
     /// # Errors

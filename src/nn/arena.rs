@@ -134,7 +134,9 @@ impl ParamSet {
             set.index.insert(Arc::clone(&name), set.params.len());
             set.params.push(Param { name, shape, value, working, grad });
         }
-        for (spec, param) in specs.iter().zip(&set.params) {
+        // A dry run has nowhere to put initial values, and drawing them would take most of its time.
+        let drawn = if context.is_dry() { &[] } else { specs };
+        for (spec, param) in drawn.iter().zip(&set.params) {
             let source = match &spec.init {
                 Init::CopyOf(name) => specs.iter().find(|other| other.name == *name).unwrap_or(spec),
                 _ => spec,

@@ -85,9 +85,11 @@ fn pixels(length: usize) -> Result<u32> {
     u32::try_from(length).map_err(|_| Error::shape("sample grid", "a picture of at most 2^32 pixels a side", length))
 }
 
-/// An image as 8-bit RGB, enlarged by a whole factor. Catmull-Rom keeps edges sharper than a linear filter and hides the
-/// pixel lattice that would distract from what the model drew.
-fn enlarged(values: &[f32], size: usize, tile: usize) -> Result<RgbImage> {
+/// An image (3, S, S) as 8-bit RGB, S = `size`; values are clamped to [0, 1].
+///
+/// # Errors
+/// [`Error::Shape`] when it is not that.
+pub fn picture(values: &[f32], size: usize) -> Result<RgbImage> {
     let plane = size * size;
     if values.len() != 3 * plane {
         let expected = format!("(3, {size}, {size}), {} values", 3 * plane);
@@ -98,8 +100,14 @@ fn enlarged(values: &[f32], size: usize, tile: usize) -> Result<RgbImage> {
     let (red, rest) = values.split_at(plane);
     let (green, blue) = rest.split_at(plane);
     let bytes = red.iter().zip(green).zip(blue).flat_map(|((r, g), b)| [byte(r), byte(g), byte(b)]).collect();
-    let small = RgbImage::from_raw(pixels(size)?, pixels(size)?, bytes)
-        .ok_or_else(|| Error::shape("sample grid", "an image of 3 channels", values.len()))?;
+    RgbImage::from_raw(pixels(size)?, pixels(size)?, bytes)
+        .ok_or_else(|| Error::shape("sample grid", "an image of 3 channels", values.len()))
+}
+
+/// An image enlarged by a whole factor. Catmull-Rom keeps edges sharper than a linear filter and hides the pixel lattice
+/// that would distract from what the model drew.
+fn enlarged(values: &[f32], size: usize, tile: usize) -> Result<RgbImage> {
+    let small = picture(values, size)?;
     Ok(resize(&small, pixels(tile)?, pixels(tile)?, FilterType::CatmullRom))
 }
 

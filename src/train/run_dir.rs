@@ -69,16 +69,25 @@ impl RunDir {
     /// # Errors
     /// [`Error::Config`] when it is not a run's folder, [`Error::Io`].
     pub fn open(root: &Path) -> Result<Self> {
-        let run = Self { root: root.into() };
-        if !run.config_path().is_file() {
-            let reason = format!("{} is not a run: it has no config.toml", root.display());
-            return Err(Error::config("run", reason));
-        }
+        let run = Self::read(root)?;
         for folder in [run.checkpoints(), run.samples()] {
             fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e))?;
             files::sweep(&folder)?;
         }
         files::sweep(&run.root)?;
+        Ok(run)
+    }
+
+    /// As [`RunDir::open`], to read only: nothing is swept, because the run may still be going on.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when it is not a run's folder.
+    pub fn read(root: &Path) -> Result<Self> {
+        let run = Self { root: root.into() };
+        if !run.config_path().is_file() {
+            let reason = format!("{} is not a run: it has no config.toml", root.display());
+            return Err(Error::config("run", reason));
+        }
         Ok(run)
     }
 

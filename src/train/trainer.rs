@@ -117,6 +117,22 @@ impl Trainer {
         self.update()
     }
 
+    /// One update from a batch that is never filled: what a dry run counts, so that nothing large lies on the host.
+    ///
+    /// # Errors
+    /// `Error::Limit`, `Error::OutOfMemory`.
+    pub fn step_dry(&mut self) -> Result<()> {
+        self.begin()?;
+        let samples = self.config.train.batch;
+        for micro in 0..self.config.train.micro_batches {
+            let masked = self.mask(samples, micro)?;
+            let inputs =
+                Inputs::empty(self.context(), &self.config.model, samples, masked, self.model.precision)?;
+            self.accumulate(&inputs)?;
+        }
+        self.update()
+    }
+
     /// One update from inputs that are already on the device: for verification and benchmarks.
     ///
     /// # Errors

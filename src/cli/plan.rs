@@ -1,0 +1,71 @@
+//! `mmae plan`: what training will take, before anything is allocated.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::{Common, open_device, print, print_json};
+use crate::data::{Dataset, Tokenizer};
+use crate::error::{Error, Result};
+use crate::train::config::RunConfig;
+use crate::train::plan::plan;
+use crate::train::resolve::{Sources, environment};
+
+/// Predict memory, operations and launches of a training step, and whether the device can hold it
+#[derive(clap::Args)]
+pub struct Args {
+    /// Model preset: m2ae, m2ae-small, m2ae-tiny, m2ae-vit
+    #[arg(long, value_name = "PRESET")]
+    model: Option<String>,
+    /// A TOML file of settings, as `mmae train` takes
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One setting, for example train.batch=8 or train.precision=f16; may be repeated
+    #[arg(long, value_name = "SECTION.FIELD=VALUE")]
+    set: Vec<String>,
+    /// A data set: its vocabulary replaces the preset's, and steps per epoch are counted
+    #[arg(long, value_name = "PATH")]
+    data: Option<PathBuf>,
+}
+
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let text = args.config.as_ref().map(|path| {
+        std::fs::read_to_string(path).map_err(|error| Error::io("read", path, error)).map(|text| (path.as_path(), text))
+    });
+    let text = text.transpose()?;
+    let mut config = RunConfig::resolve(&Sources {
+        steps: None,
+        file: text.as_ref().map(|(path, text)| (*path, text.as_str())),
+        environment: &environment(),
+        set: &args.set,
+        preset: args.model.as_deref(),
+    })?;
+    let samples = args.data.as_ref().map(|path| vocabulary(&mut config, path)).transpose()?;
+    let device = open_device(common)?;
+    let plan = plan(&config, Some(device.capabilities().clone()))?;
+    let steps = samples.map(|samples| (samples as u64).div_ceil(plan.samples));
+    if common.json {
+        let mut report = plan.to_json();
+        report["device"] = device.capabilities().adapter.clone().into();
+        report["samples"] = json!(samples);
+        report["steps_per_epoch"] = json!(steps);
+        print_json(&report)?;
+    } else {
+        if let (Some(samples), Some(steps)) = (samples, steps) {
+            print(format_args!("data             {samples} samples, {steps} steps an epoch"))?;
+        }
+        print(plan.to_text())?;
+    }
+    plan.refused().map_or(Ok(()), Err)
+}
+
+/// Gives the model the vocabulary that training on `path` would give it. Returns the number of samples.
+fn vocabulary(config: &mut RunConfig, path: &PathBuf) -> Result<usize> {
+    let dataset = Dataset::open(path)?;
+    let tokenizer = match &config.data.tokenizer {
+        Some(file) => Tokenizer::from_file(file)?,
+        None => Tokenizer::train(&dataset.captions(), config.model.vocab)?,
+    };
+    config.model.vocab = tokenizer.vocab();
+    Ok(dataset.len())
+}
