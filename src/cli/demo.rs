@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use serde_json::{Map, Value, json};
 
 use super::progress::{Progress, duration};
-use super::{Common, interrupt, log, open_device, print, print_json};
+use super::{Common, interrupt, open_device, print, print_json};
 use crate::data::{Collator, Dataset};
 use crate::device::Context;
 use crate::error::{Error, Result};
@@ -118,7 +118,7 @@ fn measure(run: &Run, data: &Path, common: &Common) -> Result<[Report; 2]> {
             return Err(Error::Interrupted { step: run.trainer.step_number() });
         }
         let (report, skipped) = evaluate(&run.trainer.model, collator, Some(&mean), batch, split)?;
-        skipped.iter().for_each(|reason| log(format_args!("skipped a record: {reason}")));
+        common.skipped(&skipped);
         Ok(report)
     };
     Ok([report(&train, "train")?, report(&held_out, "held_out")?])
