@@ -5,8 +5,8 @@
 // Online softmax (Milakov and Gimelshein, 2018; Dao and others, 2022): keys come in blocks of 16; the running sum l and
 // the output are rescaled by exp(m - m') when a block raises the maximum m. No score is ever stored.
 //
-// Work: one invocation owns four queries and SLICE cells of their outputs in registers, as 4x4 matrices; wider heads are
-// cut into slices that each compute the scores anew. Matrices of scores have the keys as columns, so that maximum,
+// Work: one invocation owns four queries and SLICE cells of their outputs in registers, as 4x4 matrices; wider heads
+// are cut into slices that each compute the scores anew. Matrices of scores have the keys as columns, so that maximum,
 // exponential and sum take four queries at a time; transposing registers is free.
 // Cost: 2 B H I J d (1 + slices) FLOPs; K and V are read once per four queries, mostly from caches; o is written once.
 
@@ -45,27 +45,23 @@ fn add(sum: mat4x4<f32>, x: mat4x4<f32>, rows: mat4x4<f32>) -> mat4x4<f32> {
         add_row(sum[3], rows, x[3]));
 }
 
-// Cells of four rows of one head. Rows past the end repeat the last: they get no weight, or are not stored.
+// Cells of four rows of one head. Past the end the last ones repeat: they get no weight, or are not stored.
 fn places(head: u32, row: u32, rows: u32, cell: u32) -> vec4<u32> {
-    return (vec4(head * rows) + min(vec4(row) + vec4(0u, 1u, 2u, 3u), vec4(rows - 1u))) * p.cells + vec4(cell);
+    return (head * rows + min(row + vec4(0u, 1u, 2u, 3u), vec4(rows - 1u))) * p.cells + min(cell, p.cells - 1u);
 }
-
 fn load_q(head: u32, row: u32, cell: u32) -> mat4x4<f32> {
     let at = places(head, row, p.queries, cell);
     return mat4x4(unpack4(q[at.x]), unpack4(q[at.y]), unpack4(q[at.z]), unpack4(q[at.w]));
 }
-
 fn load_k(head: u32, row: u32, cell: u32) -> mat4x4<f32> {
     let at = places(head, row, p.keys, cell);
     return mat4x4(unpack4(k[at.x]), unpack4(k[at.y]), unpack4(k[at.z]), unpack4(k[at.w]));
 }
-
 fn load_v(head: u32, row: u32, cell: u32) -> mat4x4<f32> {
     let at = places(head, row, p.keys, cell);
     return mat4x4(unpack4(v[at.x]), unpack4(v[at.y]), unpack4(v[at.z]), unpack4(v[at.w]));
 }
 
-// Scores of four keys, each for four queries.
 fn scores(sums: mat4x4<f32>, head: u32, key: u32) -> mat4x4<f32> {
     var live = vec4(key) + vec4(0u, 1u, 2u, 3u) < vec4(p.keys);
     if (MASKED && live.x) { live = live & (mask[head / p.heads * ((p.keys + 3u) / 4u) + key / 4u] != vec4(0.0)); }
@@ -74,13 +70,9 @@ fn scores(sums: mat4x4<f32>, head: u32, key: u32) -> mat4x4<f32> {
         select(low, sums[2] * p.scale, live.z), select(low, sums[3] * p.scale, live.w));
 }
 
-fn highest(s: mat4x4<f32>) -> vec4<f32> {
-    return max(max(s[0], s[1]), max(s[2], s[3]));
-}
+fn highest(s: mat4x4<f32>) -> vec4<f32> { return max(max(s[0], s[1]), max(s[2], s[3])); }
 
-fn weight(s: vec4<f32>, top: vec4<f32>) -> vec4<f32> {
-    return select(exp(s - top), vec4(0.0), s == vec4(LOWEST));
-}
+fn weight(s: vec4<f32>, top: vec4<f32>) -> vec4<f32> { return select(exp(s - top), vec4(0.0), s == vec4(LOWEST)); }
 
 fn weights(s: mat4x4<f32>, top: vec4<f32>) -> mat4x4<f32> {
     return mat4x4(weight(s[0], top), weight(s[1], top), weight(s[2], top), weight(s[3], top));
@@ -93,8 +85,7 @@ struct Step {
 }
 
 // One cell of four outputs after a step.
-fn grow(sum: mat4x4<f32>, s: Step, place: u32) -> mat4x4<f32> {
-    let cell = min(place, p.cells - 1u);
+fn grow(sum: mat4x4<f32>, s: Step, cell: u32) -> mat4x4<f32> {
     let kept = mat4x4(sum[0] * s.shrink.x, sum[1] * s.shrink.y, sum[2] * s.shrink.z, sum[3] * s.shrink.w);
     let half = add(add(kept, s.w0, load_v(s.head, s.key, cell)), s.w1, load_v(s.head, s.key + 4u, cell));
     return add(add(half, s.w2, load_v(s.head, s.key + 8u, cell)), s.w3, load_v(s.head, s.key + 12u, cell));
@@ -119,8 +110,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     if (head >= p.batches || query >= p.queries) { return; }
     var o0 = mat4x4<f32>(); var o1 = mat4x4<f32>(); var o2 = mat4x4<f32>(); var o3 = mat4x4<f32>();
     var o4 = mat4x4<f32>(); var o5 = mat4x4<f32>(); var o6 = mat4x4<f32>(); var o7 = mat4x4<f32>();
-    var m = vec4(LOWEST);
-    var l = vec4(0.0);
+    var m = vec4(LOWEST); var l = vec4(0.0);
     for (var key = 0u; key < p.keys; key += 16u) {
         var s0 = mat4x4<f32>(); var s1 = mat4x4<f32>(); var s2 = mat4x4<f32>(); var s3 = mat4x4<f32>();
         for (var cell = 0u; cell < p.cells; cell++) {

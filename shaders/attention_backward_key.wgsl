@@ -3,8 +3,8 @@
 //
 // q, do (B, H, I, d), k, v, dk, dv (B, H, J, d), mask F32 (B, J), statistics F32 (B, H, 2, I): lse and delta.
 //
-// Work: one invocation owns four keys and SLICE cells of both gradients in registers; queries come in blocks of 8.
-// Matrices of scores have the queries as columns. No two invocations share a key, so nothing is added atomically.
+// Work: one invocation owns four keys and SLICE cells of both gradients in registers; queries come in blocks of 8 and
+// are the columns of the matrices of scores.
 // Cost: 4 B H I J d (slices + 1) FLOPs; q and do are read once per four keys, mostly from caches.
 
 override MASKED: bool = false;
@@ -41,52 +41,40 @@ fn add(sum: mat4x4<f32>, x: mat4x4<f32>, rows: mat4x4<f32>) -> mat4x4<f32> {
         add_row(sum[3], rows, x[3]));
 }
 
-// Cells of four rows of one head. Rows past the end repeat the last: they get no weight, or are not stored.
+// Cells of four rows of one head. Past the end the last ones repeat: they get no weight, or are not stored.
 fn places(head: u32, row: u32, rows: u32, cell: u32) -> vec4<u32> {
-    return (vec4(head * rows) + min(vec4(row) + vec4(0u, 1u, 2u, 3u), vec4(rows - 1u))) * p.cells + vec4(cell);
+    return (head * rows + min(row + vec4(0u, 1u, 2u, 3u), vec4(rows - 1u))) * p.cells + min(cell, p.cells - 1u);
 }
-
 fn load_q(head: u32, row: u32, cell: u32) -> mat4x4<f32> {
     let at = places(head, row, p.queries, cell);
     return mat4x4(unpack4(q[at.x]), unpack4(q[at.y]), unpack4(q[at.z]), unpack4(q[at.w]));
 }
-
 fn load_grad(head: u32, row: u32, cell: u32) -> mat4x4<f32> {
     let at = places(head, row, p.queries, cell);
     return mat4x4(unpack4(grad[at.x]), unpack4(grad[at.y]), unpack4(grad[at.z]), unpack4(grad[at.w]));
 }
-
 fn load_k(head: u32, row: u32, cell: u32) -> mat4x4<f32> {
     let at = places(head, row, p.keys, cell);
     return mat4x4(unpack4(k[at.x]), unpack4(k[at.y]), unpack4(k[at.z]), unpack4(k[at.w]));
 }
-
 fn load_v(head: u32, row: u32, cell: u32) -> mat4x4<f32> {
     let at = places(head, row, p.keys, cell);
     return mat4x4(unpack4(v[at.x]), unpack4(v[at.y]), unpack4(v[at.z]), unpack4(v[at.w]));
 }
 
-// Which of four keys count: those that exist and are not masked.
-fn live_keys(head: u32, key: u32) -> vec4<bool> {
-    let inside = vec4(key) + vec4(0u, 1u, 2u, 3u) < vec4(p.keys);
-    if (!MASKED || !inside.x) { return inside; }
-    return inside & (mask[head / p.heads * ((p.keys + 3u) / 4u) + key / 4u] != vec4(0.0));
-}
-
-// One cell of the rows' statistics: 0 the log-sum-exp, 1 the sum over d of o do.
 fn statistic(head: u32, which: u32, query: u32) -> vec4<f32> {
     return statistics[(2u * head + which) * ((p.queries + 3u) / 4u) + min(query, p.queries - 1u) / 4u];
 }
 
-// P of four queries, each for four keys; queries past the end count nothing.
+// P of four queries, each for four keys. Queries past the end get an enormous log-sum-exp, and so no weight.
 fn probabilities(s: mat4x4<f32>, head: u32, query: u32, live: vec4<bool>) -> mat4x4<f32> {
-    let lse = statistic(head, 0u, query);
     let inside = vec4(query) + vec4(0u, 1u, 2u, 3u) < vec4(p.queries);
+    let lse = select(vec4(3.0e38), statistic(head, 0u, query), inside);
+    let e = mat4x4(exp(s[0] * p.scale - lse.x), exp(s[1] * p.scale - lse.y), exp(s[2] * p.scale - lse.z),
+        exp(s[3] * p.scale - lse.w));
     let none = vec4(0.0);
-    return mat4x4(select(none, exp(s[0] * p.scale - lse.x), live & vec4(inside.x)),
-        select(none, exp(s[1] * p.scale - lse.y), live & vec4(inside.y)),
-        select(none, exp(s[2] * p.scale - lse.z), live & vec4(inside.z)),
-        select(none, exp(s[3] * p.scale - lse.w), live & vec4(inside.w)));
+    return mat4x4(select(none, e[0], live), select(none, e[1], live), select(none, e[2], live),
+        select(none, e[3], live));
 }
 
 fn slopes(w: mat4x4<f32>, g: mat4x4<f32>, head: u32, query: u32) -> mat4x4<f32> {
@@ -97,27 +85,21 @@ fn slopes(w: mat4x4<f32>, g: mat4x4<f32>, head: u32, query: u32) -> mat4x4<f32> 
 // Eight queries: probabilities and their slopes, columns are keys.
 struct Step { head: u32, query: u32, p0: mat4x4<f32>, p1: mat4x4<f32>, d0: mat4x4<f32>, d1: mat4x4<f32> }
 
-fn grow_k(sum: mat4x4<f32>, s: Step, place: u32) -> mat4x4<f32> {
-    let cell = min(place, p.cells - 1u);
+fn grow_k(sum: mat4x4<f32>, s: Step, cell: u32) -> mat4x4<f32> {
     return add(add(sum, s.d0, load_q(s.head, s.query, cell)), s.d1, load_q(s.head, s.query + 4u, cell));
 }
 
-fn grow_v(sum: mat4x4<f32>, s: Step, place: u32) -> mat4x4<f32> {
-    let cell = min(place, p.cells - 1u);
+fn grow_v(sum: mat4x4<f32>, s: Step, cell: u32) -> mat4x4<f32> {
     return add(add(sum, s.p0, load_grad(s.head, s.query, cell)), s.p1, load_grad(s.head, s.query + 4u, cell));
 }
 
-fn store_row(at: u32, live: bool, key: vec4<f32>, value: vec4<f32>) {
-    if (live) { dk[at] = pack4(key); dv[at] = pack4(value); }
-}
-
-fn store(head: u32, key: u32, cell: u32, keys: mat4x4<f32>, values: mat4x4<f32>) {
+fn store(head: u32, key: u32, cell: u32, a: mat4x4<f32>, b: mat4x4<f32>) {
     if (cell >= p.cells) { return; }
-    let at = (head * p.keys + key) * p.cells + cell;
-    store_row(at, true, keys[0], values[0]);
-    store_row(at + p.cells, key + 1u < p.keys, keys[1], values[1]);
-    store_row(at + 2u * p.cells, key + 2u < p.keys, keys[2], values[2]);
-    store_row(at + 3u * p.cells, key + 3u < p.keys, keys[3], values[3]);
+    let next = (head * p.keys + key + vec4(0u, 1u, 2u, 3u)) * p.cells + cell;
+    dk[next.x] = pack4(a[0]); dv[next.x] = pack4(b[0]);
+    if (key + 1u < p.keys) { dk[next.y] = pack4(a[1]); dv[next.y] = pack4(b[1]); }
+    if (key + 2u < p.keys) { dk[next.z] = pack4(a[2]); dv[next.z] = pack4(b[2]); }
+    if (key + 3u < p.keys) { dk[next.w] = pack4(a[3]); dv[next.w] = pack4(b[3]); }
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -128,7 +110,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let key = (group % p.tiles * WORKGROUP + lid) * 4u;
     let slice = group / p.tiles % p.slices * SLICE;
     if (head >= p.batches || key >= p.keys) { return; }
-    let live = live_keys(head, key);
+    var live = vec4(key) + vec4(0u, 1u, 2u, 3u) < vec4(p.keys);
+    if (MASKED) { live = live & (mask[head / p.heads * ((p.keys + 3u) / 4u) + key / 4u] != vec4(0.0)); }
     var a0 = mat4x4<f32>(); var a1 = mat4x4<f32>(); var a2 = mat4x4<f32>(); var a3 = mat4x4<f32>();
     var a4 = mat4x4<f32>(); var a5 = mat4x4<f32>(); var a6 = mat4x4<f32>(); var a7 = mat4x4<f32>();
     var b0 = mat4x4<f32>(); var b1 = mat4x4<f32>(); var b2 = mat4x4<f32>(); var b3 = mat4x4<f32>();

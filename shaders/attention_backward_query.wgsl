@@ -40,26 +40,22 @@ fn add(sum: mat4x4<f32>, x: mat4x4<f32>, rows: mat4x4<f32>) -> mat4x4<f32> {
         add_row(sum[3], rows, x[3]));
 }
 
-// Cells of four rows of one head. Rows past the end repeat the last: they get no weight, or are not stored.
+// Cells of four rows of one head. Past the end the last ones repeat: they get no weight, or are not stored.
 fn places(head: u32, row: u32, rows: u32, cell: u32) -> vec4<u32> {
-    return (vec4(head * rows) + min(vec4(row) + vec4(0u, 1u, 2u, 3u), vec4(rows - 1u))) * p.cells + vec4(cell);
+    return (head * rows + min(row + vec4(0u, 1u, 2u, 3u), vec4(rows - 1u))) * p.cells + min(cell, p.cells - 1u);
 }
-
 fn load_q(head: u32, row: u32, cell: u32) -> mat4x4<f32> {
     let at = places(head, row, p.queries, cell);
     return mat4x4(unpack4(q[at.x]), unpack4(q[at.y]), unpack4(q[at.z]), unpack4(q[at.w]));
 }
-
 fn load_grad(head: u32, row: u32, cell: u32) -> mat4x4<f32> {
     let at = places(head, row, p.queries, cell);
     return mat4x4(unpack4(grad[at.x]), unpack4(grad[at.y]), unpack4(grad[at.z]), unpack4(grad[at.w]));
 }
-
 fn load_k(head: u32, row: u32, cell: u32) -> mat4x4<f32> {
     let at = places(head, row, p.keys, cell);
     return mat4x4(unpack4(k[at.x]), unpack4(k[at.y]), unpack4(k[at.z]), unpack4(k[at.w]));
 }
-
 fn load_v(head: u32, row: u32, cell: u32) -> mat4x4<f32> {
     let at = places(head, row, p.keys, cell);
     return mat4x4(unpack4(v[at.x]), unpack4(v[at.y]), unpack4(v[at.z]), unpack4(v[at.w]));
@@ -90,8 +86,7 @@ fn slopes(s: mat4x4<f32>, g: mat4x4<f32>, lse: vec4<f32>, delta: vec4<f32>, live
 
 struct Step { head: u32, key: u32, w0: mat4x4<f32>, w1: mat4x4<f32>, w2: mat4x4<f32>, w3: mat4x4<f32> }
 
-fn grow(sum: mat4x4<f32>, s: Step, place: u32) -> mat4x4<f32> {
-    let cell = min(place, p.cells - 1u);
+fn grow(sum: mat4x4<f32>, s: Step, cell: u32) -> mat4x4<f32> {
     let half = add(add(sum, s.w0, load_k(s.head, s.key, cell)), s.w1, load_k(s.head, s.key + 4u, cell));
     return add(add(half, s.w2, load_k(s.head, s.key + 8u, cell)), s.w3, load_k(s.head, s.key + 12u, cell));
 }

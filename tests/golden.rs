@@ -71,7 +71,7 @@ fn golden_sets_in_halves_on_the_device() {
 #[test]
 fn a_wrong_epsilon_is_caught() {
     let Some(gpu) = common::gpu(Storage::F16Packed, false) else { return };
-    gpu.plant_fault(Some(("layernorm", "1e-5", "1e-6")));
+    gpu.plant_fault(Some(("layernorm", "variance + p.epsilon", "variance + 0.1 * p.epsilon")));
     let wrong = failures(&gpu, "tiny", 0, Precision::F32);
     gpu.plant_fault(None);
     assert!(wrong.iter().any(|w| w.contains("encoded")), "a layernorm epsilon of 1e-6 passes: {wrong:?}");

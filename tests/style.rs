@@ -63,7 +63,7 @@ fn test_files(sources: &[(PathBuf, String)]) -> BTreeSet<String> {
                     names.insert(path.trim_end_matches("\"]").to_owned());
                     break;
                 }
-                if let Some(module) = line.strip_prefix("mod ").and_then(|m| m.strip_suffix(';')) {
+                if let Some((_, module)) = line.strip_suffix(';').and_then(|line| line.split_once("mod ")) {
                     names.insert(format!("{module}.rs"));
                     break;
                 }
@@ -158,7 +158,9 @@ fn the_checks_see_what_they_must() {
     let manifest =
         "[dependencies]\n# one\na = \"1\"\nb = { version = \"1\", optional = true }\n[dev-dependencies]\nc = \"1\"";
     assert_eq!(required_dependencies(manifest), ["a"]);
-    let sources =
-        [(PathBuf::new(), "#[cfg(test)]\nmod fixtures;\n#[cfg(test)]\n#[path = \"a_tests.rs\"]\nmod tests;".into())];
+    let sources = [(
+        PathBuf::new(),
+        "#[cfg(test)]\npub(crate) mod fixtures;\n#[cfg(test)]\n#[path = \"a_tests.rs\"]\nmod tests;".into(),
+    )];
     assert_eq!(test_files(&sources), BTreeSet::from(["a_tests.rs".into(), "fixtures.rs".into()]));
 }

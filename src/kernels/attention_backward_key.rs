@@ -76,7 +76,7 @@ pub fn cases() -> Vec<Case> {
 pub const FAULTS: &[Fault] = &[
     Fault { find: "p.scale * mat4x4", replace: "mat4x4" },
     Fault { find: "g[2] - d.z", replace: "g[2]" },
-    Fault { find: "live & vec4(inside.y)", replace: "live" },
+    Fault { find: "select(vec4(3.0e38), statistic(head, 0u, query), inside)", replace: "statistic(head, 0u, query)" },
     Fault { find: "s.d1, load_q(s.head, s.query + 4u, cell)", replace: "s.d1, load_q(s.head, s.query, cell)" },
     Fault { find: "mask[head / p.heads", replace: "mask[head" },
 ];

@@ -30,6 +30,9 @@ pub mod clamp;
 pub mod column_sum;
 pub mod columns;
 pub mod concat;
+pub mod conv2d;
+pub mod conv2d_transposed;
+pub mod conv2d_weight;
 pub mod cross_entropy;
 pub mod cross_entropy_backward;
 pub mod dot;
@@ -99,6 +102,9 @@ pub static ALL: &[Entry] = &[
     entry!(column_sum),
     entry!(columns),
     entry!(concat),
+    entry!(conv2d),
+    entry!(conv2d_transposed),
+    entry!(conv2d_weight),
     entry!(cross_entropy),
     entry!(cross_entropy_backward),
     entry!(dot),

@@ -3,7 +3,8 @@
 use crate::error::Result;
 use crate::kernels::attention_backward_query::Inputs;
 use crate::kernels::{
-    attention, attention_backward_key, attention_backward_query, attention_statistics, merge_heads, merge_qkv, split_heads,
+    attention, attention_backward_key, attention_backward_query, attention_statistics, merge_heads, merge_qkv,
+    split_heads,
 };
 use crate::tape::{Op, Tape, Var};
 use crate::tensor::Tensor;

@@ -121,7 +121,9 @@ mod tests {
         check::gradients("linear", &[(&[2, 3, 5], 1), (&[6, 5], 2), (&[6], 3)], |tape, v| {
             linear(tape, &v[0], &v[1], Some(&v[2]))
         });
-        check::gradients("linear without bias", &[(&[3, 4], 1), (&[7, 4], 2)], |tape, v| linear(tape, &v[0], &v[1], None));
+        check::gradients("linear without bias", &[(&[3, 4], 1), (&[7, 4], 2)], |tape, v| {
+            linear(tape, &v[0], &v[1], None)
+        });
         check::gradients("linear_gelu", &[(&[3, 5], 1), (&[6, 5], 2), (&[6], 3)], |tape, v| {
             linear_gelu(tape, &v[0], &v[1], &v[2])
         });

@@ -8,6 +8,7 @@ pub mod affine;
 pub mod attention;
 pub mod checkpoint;
 pub mod concat;
+pub mod conv2d;
 pub mod cross_entropy;
 pub mod dense;
 pub mod dropout;

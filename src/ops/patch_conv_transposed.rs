@@ -43,7 +43,9 @@ mod tests {
     fn gradients() {
         for (b, n, d, c, p) in [(2, 4, 5, 3, 2), (1, 4, 3, 1, 3), (1, 1, 2, 2, 4), (1, 9, 4, 1, 1)] {
             let inputs = [(&[b, n, d][..], 1), (&[d, c, p, p][..], 2), (&[c][..], 3)];
-            check::gradients("patch_conv_transposed", &inputs, |tape, v| patch_conv_transposed(tape, &v[0], &v[1], &v[2]));
+            check::gradients("patch_conv_transposed", &inputs, |tape, v| {
+                patch_conv_transposed(tape, &v[0], &v[1], &v[2])
+            });
         }
     }
 }

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Compares every kernel with its CPU twin, and plants every fault, on several software Vulkan drivers:
+#   system        the driver that the system has, or a GPU
+#   lvp26         a newer lavapipe            (unpacked into ./drivers by scripts/drivers.sh)
+#   swiftshader   SwiftShader: no native f16  (the same)
+#
+# Usage: scripts/parity.sh [DRIVER...]     all three without arguments; MMAE_KERNEL=a,b restricts it to some kernels
+set -euo pipefail
+cd "$(dirname "$0")/.."
+[ $# -gt 0 ] || set -- system lvp26 swiftshader
+
+export MMAE_REQUIRE_DEVICE=1 XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-${TMPDIR:-/tmp}}"
+failed=()
+for driver in "$@"; do
+    case $driver in
+    system) runner="env" ;;
+    lvp26 | swiftshader)
+        [ -x "drivers/$driver/run" ] || scripts/drivers.sh
+        runner="$PWD/drivers/$driver/run"
+        ;;
+    *) echo "parity.sh: no driver named $driver; there are: system lvp26 swiftshader" >&2; exit 2 ;;
+    esac
+    echo "== $driver" >&2
+    CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$runner \
+        cargo test --release --no-fail-fast --test kernels --test faults -- --nocapture || failed+=("$driver")
+done
+if [ ${#failed[@]} -gt 0 ]; then
+    echo "parity.sh: failed on ${failed[*]}" >&2
+    exit 1
+fi
