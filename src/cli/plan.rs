@@ -1,13 +1,14 @@
 //! `mmae plan`: what training will take, before anything is allocated.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use super::{Common, open_device, print, print_json};
 use crate::data::{Dataset, Tokenizer};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::train::config::RunConfig;
+use crate::train::files::read_text;
 use crate::train::plan::plan;
 use crate::train::resolve::{Sources, environment};
 
@@ -29,18 +30,15 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, common: &Common) -> Result<()> {
-    let text = args.config.as_ref().map(|path| {
-        std::fs::read_to_string(path).map_err(|error| Error::io("read", path, error)).map(|text| (path.as_path(), text))
-    });
-    let text = text.transpose()?;
+    let text = args.config.as_deref().map(read_text).transpose()?;
     let mut config = RunConfig::resolve(&Sources {
-        steps: None,
-        file: text.as_ref().map(|(path, text)| (*path, text.as_str())),
+        file: args.config.as_deref().zip(text.as_deref()),
         environment: &environment(),
         set: &args.set,
         preset: args.model.as_deref(),
+        steps: None,
     })?;
-    let samples = args.data.as_ref().map(|path| vocabulary(&mut config, path)).transpose()?;
+    let samples = args.data.as_deref().map(|path| vocabulary(&mut config, path)).transpose()?;
     let device = open_device(common)?;
     let plan = plan(&config, Some(device.capabilities().clone()))?;
     let steps = samples.map(|samples| (samples as u64).div_ceil(plan.samples));
@@ -60,7 +58,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 }
 
 /// Gives the model the vocabulary that training on `path` would give it. Returns the number of samples.
-fn vocabulary(config: &mut RunConfig, path: &PathBuf) -> Result<usize> {
+fn vocabulary(config: &mut RunConfig, path: &Path) -> Result<usize> {
     let dataset = Dataset::open(path)?;
     let tokenizer = match &config.data.tokenizer {
         Some(file) => Tokenizer::from_file(file)?,

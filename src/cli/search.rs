@@ -64,9 +64,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     // A row among the candidates is not yet a sample: those without the modality are no candidates.
     let found = hits.iter().filter_map(|hit| Some((hit, index.entries.get(*samples.get(hit.index)?)?)));
     if common.json {
-        let hit = |(rank, (hit, entry)): (usize, (&Hit, &crate::train::index::Entry))| {
-            json!({ "rank": rank + 1, "score": hit.score, "id": entry.id, "caption": entry.caption })
-        };
+        let hit = |(rank, (hit, entry)): (usize, (&Hit, &crate::train::index::Entry))| json!({ "rank": rank + 1, "score": hit.score, "id": entry.id, "caption": entry.caption });
         let hits: Vec<_> = found.enumerate().map(hit).collect();
         return print_json(&json!({ "step": index.step, "candidates": samples.len(), "hits": hits }));
     }

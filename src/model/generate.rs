@@ -55,16 +55,24 @@ impl M2ae {
         Ok((z_image.value().to_f32()?, z_text.value().to_f32()?))
     }
 
+    /// The latent (B, Z) of what is `shown`, left on the device.
+    ///
+    /// # Errors
+    /// As [`M2ae::latents`].
+    pub fn latent(&self, tape: &mut Tape, inputs: &Inputs, shown: Shown) -> Result<Var> {
+        let (v, w) = self.pooled(tape, inputs)?;
+        let no_image = if shown == Shown::Text { &inputs.ones } else { &inputs.no_image };
+        let no_text = if shown == Shown::Image { &inputs.ones } else { &inputs.no_text };
+        self.fuse(tape, (&v, no_image), (&w, no_text))
+    }
+
     /// Images and captions decoded from the latent of what is `shown`.
     ///
     /// # Errors
     /// As [`M2ae::latents`].
     pub fn reconstruct(&self, inputs: &Inputs, shown: Shown) -> Result<Reconstruction> {
         let mut tape = Tape::inference(self.context());
-        let (v, w) = self.pooled(&mut tape, inputs)?;
-        let no_image = if shown == Shown::Text { &inputs.ones } else { &inputs.no_image };
-        let no_text = if shown == Shown::Image { &inputs.ones } else { &inputs.no_text };
-        let z = self.fuse(&mut tape, (&v, no_image), (&w, no_text))?;
+        let z = self.latent(&mut tape, inputs, shown)?;
         let image = self.decode_image(&mut tape, &z)?;
         let text = self.decode_text(&mut tape, &z)?;
         let tokens = self.read_back(&mut tape, &text)?;

@@ -98,9 +98,12 @@ impl Index {
         present(&mut self.z_text, z_text, &batch.has_text);
         let presence = batch.has_image.into_iter().zip(batch.has_text);
         let named = batch.ids.into_iter().zip(batch.captions).zip(presence);
-        self.entries.extend(
-            named.map(|((id, caption), (has_image, has_text))| Entry { id, caption, has_image, has_text }),
-        );
+        self.entries.extend(named.map(|((id, caption), (has_image, has_text))| Entry {
+            id,
+            caption,
+            has_image,
+            has_text,
+        }));
         self.skipped.extend(batch.skipped);
         Ok(())
     }
@@ -194,7 +197,11 @@ mod tests {
             width: 2,
             z_image: vec![1.0, 0.0, 0.0, 0.0, 0.6, 0.8],
             z_text: vec![0.0, 1.0, 1.0, 0.0, 0.0, 0.0],
-            entries: vec![entry("a.png", "a \"b\" ü", true, true), entry("line 2", "c", false, true), entry("d", "", true, false)],
+            entries: vec![
+                entry("a.png", "a \"b\" ü", true, true),
+                entry("line 2", "c", false, true),
+                entry("d", "", true, false),
+            ],
             run: "runs/a".into(),
             step: 7,
             skipped: Vec::new(),
@@ -222,8 +229,14 @@ mod tests {
     fn other_files_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
-        let table = |name: &str, rows: usize| Named { name: name.into(), shape: vec![rows, 2], data: vec![0.0; 2 * rows] };
-        let good = [("format", FORMAT), ("run", "r"), ("step", "1"), ("samples", r#"[{"id":"a","caption":"","image":true,"text":false}]"#)];
+        let table =
+            |name: &str, rows: usize| Named { name: name.into(), shape: vec![rows, 2], data: vec![0.0; 2 * rows] };
+        let good = [
+            ("format", FORMAT),
+            ("run", "r"),
+            ("step", "1"),
+            ("samples", r#"[{"id":"a","caption":"","image":true,"text":false}]"#),
+        ];
         let without = |name: &str| good.into_iter().filter(|(k, _)| *k != name).collect::<Vec<_>>();
         let both = vec![table("z_image", 1), table("z_text", 1)];
         let cases = [

@@ -40,8 +40,7 @@ impl LoadedRun {
         let (state, tensors) = read(&folder)?;
         let config = state.config;
         if tokenizer.vocab() > config.model.vocab {
-            let reason =
-                format!("{TOKENIZER} has {} ids, the model only {}", tokenizer.vocab(), config.model.vocab);
+            let reason = format!("{TOKENIZER} has {} ids, the model only {}", tokenizer.vocab(), config.model.vocab);
             return Err(Error::checkpoint(&folder, reason));
         }
         let precision = match config.train.precision {

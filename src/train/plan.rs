@@ -8,7 +8,8 @@ use crate::device::{Capabilities, Context};
 use crate::error::{Error, Result};
 
 /// What a knob can do against too large a need.
-const SMALLER: &str = "lower train.batch (raise train.micro_batches to keep the samples per update), or take a smaller model";
+const SMALLER: &str =
+    "lower train.batch (raise train.micro_batches to keep the samples per update), or take a smaller model";
 
 /// The cost of one training step. Bytes, operations and launches are those of a step after the first.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,9 +82,8 @@ pub fn plan(config: &RunConfig, capabilities: Option<Capabilities>) -> Result<Pl
     kernels.sort_by(|a, b| b.flops.total_cmp(&a.flops).then_with(|| b.bytes.total_cmp(&a.bytes)));
     let (pool, limits) = (ctx.pool(), ctx.capabilities());
     let params = trainer.model.params.params();
-    let elements = |trained: bool| {
-        params.iter().filter(|p| !trained || p.is_trained()).map(|p| p.shape.elements() as u64).sum()
-    };
+    let elements =
+        |trained: bool| params.iter().filter(|p| !trained || p.is_trained()).map(|p| p.shape.elements() as u64).sum();
     Ok(Plan {
         parameters: elements(false),
         trained: elements(true),
@@ -119,9 +119,8 @@ impl Plan {
     /// For machines.
     #[must_use]
     pub fn to_json(&self) -> Json {
-        let kernel = |k: &KernelCost| {
-            json!({ "name": k.name, "launches": k.launches, "flops": k.flops, "bytes": k.bytes })
-        };
+        let kernel =
+            |k: &KernelCost| json!({ "name": k.name, "launches": k.launches, "flops": k.flops, "bytes": k.bytes });
         json!({
             "parameters": self.parameters,
             "trained_parameters": self.trained,
@@ -145,7 +144,8 @@ impl Plan {
     #[must_use]
     pub fn to_text(&self) -> String {
         let trained = format!("{}, {} of them trained", self.parameters, self.trained);
-        let step = format!("{} launches, {} operations, {} moved", self.launches, flops(self.flops), bytes(self.moved_bytes));
+        let step =
+            format!("{} launches, {} operations, {} moved", self.launches, flops(self.flops), bytes(self.moved_bytes));
         let mut lines = vec![
             format!("parameters       {trained}"),
             format!("samples a step   {}", self.samples),

@@ -126,8 +126,7 @@ impl Trainer {
         let samples = self.config.train.batch;
         for micro in 0..self.config.train.micro_batches {
             let masked = self.mask(samples, micro)?;
-            let inputs =
-                Inputs::empty(self.context(), &self.config.model, samples, masked, self.model.precision)?;
+            let inputs = Inputs::empty(self.context(), &self.config.model, samples, masked, self.model.precision)?;
             self.accumulate(&inputs)?;
         }
         self.update()
