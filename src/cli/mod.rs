@@ -17,6 +17,7 @@ mod reconstruct;
 mod resume;
 mod search;
 mod train;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -66,6 +67,7 @@ verbs! {
     Info(info),
     Doctor(doctor),
     Kernels(kernels),
+    Verify(verify),
 }
 
 /// Parses the arguments of the process, runs the verb, and reports. To be called first in `main`.
