@@ -27,3 +27,8 @@ pub use error::{Error, Result};
 pub use shape::{DType, Shape};
 pub use tensor::Tensor;
 pub use wgpu;
+
+/// The programs of the README are compiled and run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
