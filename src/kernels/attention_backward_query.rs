@@ -98,7 +98,7 @@ impl Backward {
         }
     }
 
-    /// P[i,j] and dS[i,j].
+    /// `P[i,j] and dS[i,j]`.
     pub fn pair(&self, head: usize, i: usize, j: usize) -> (f64, f64) {
         if !counts(self.mask.as_deref(), &self.p, head, j) {
             return (0.0, 0.0);

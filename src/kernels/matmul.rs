@@ -8,7 +8,7 @@ use crate::kernels::{Case, Fault, Tolerance, samples};
 use crate::shape::DType;
 use crate::tensor::Tensor;
 
-/// C[b] = op(A[b]) op(B[b]), then an epilogue.
+/// `C[b] = op(A[b]) op(B[b])`, then an epilogue.
 pub static KERNEL: Kernel = Kernel {
     name: "matmul",
     source: include_str!("../../shaders/matmul.wgsl"),
