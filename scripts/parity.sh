@@ -4,9 +4,15 @@
 #   lvp26         a newer lavapipe            (unpacked into ./drivers by scripts/drivers.sh)
 #   swiftshader   SwiftShader: no native f16  (the same)
 #
-# Usage: scripts/parity.sh [DRIVER...]     all three without arguments; MMAE_KERNEL=a,b restricts it to some kernels
+# Usage: scripts/parity.sh [--kernels-only] [DRIVER...]
+#   all three drivers unless some are named; --kernels-only plants no faults; MMAE_KERNEL=a,b restricts it to some kernels
 set -euo pipefail
 cd "$(dirname "$0")/.."
+tests=(--test kernels --test faults)
+if [ "${1:-}" = --kernels-only ]; then
+    tests=(--test kernels)
+    shift
+fi
 [ $# -gt 0 ] || set -- system lvp26 swiftshader
 
 export MMAE_REQUIRE_DEVICE=1 XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-${TMPDIR:-/tmp}}"
@@ -22,7 +28,7 @@ for driver in "$@"; do
     esac
     echo "== $driver" >&2
     CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$runner \
-        cargo test --release --no-fail-fast --test kernels --test faults -- --nocapture || failed+=("$driver")
+        cargo test --release --no-fail-fast "${tests[@]}" -- --nocapture || failed+=("$driver")
 done
 if [ ${#failed[@]} -gt 0 ]; then
     echo "parity.sh: failed on ${failed[*]}" >&2

@@ -3,6 +3,7 @@
 //! Results go to stdout, everything else to stderr. Exit codes: 0 success, 1 failure, 2 usage or configuration, 3 no adapter,
 //! 130 interrupted.
 
+mod demo;
 mod doctor;
 mod encode;
 mod eval;
@@ -11,8 +12,12 @@ pub mod interrupt;
 mod kernels;
 mod output;
 mod plan;
+mod progress;
 mod reconstruct;
+mod resume;
 mod search;
+mod train;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -51,6 +56,9 @@ macro_rules! verbs {
 }
 
 verbs! {
+    Demo(demo),
+    Train(train),
+    Resume(resume),
     Eval(eval),
     Reconstruct(reconstruct),
     Encode(encode),
@@ -59,6 +67,7 @@ verbs! {
     Info(info),
     Doctor(doctor),
     Kernels(kernels),
+    Verify(verify),
 }
 
 /// Parses the arguments of the process, runs the verb, and reports. To be called first in `main`.

@@ -69,7 +69,7 @@ pub fn print(text: impl Display) -> Result<()> {
 /// A JSON value on stdout, indented.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_json(value: &serde_json::Value) -> Result<()> {
     print(format_args!("{value:#}"))
 }

@@ -168,7 +168,7 @@ pub(super) const SIZES: [Size; 7] = [
     (2, 4, 3, [8, 8], [4, 4], Window { stride: 4, padding: 0 }),
     (1, 5, 2, [6, 13], [1, 5], Window { stride: 1, padding: 2 }),
     (3, 1, 6, [10, 10], [5, 5], Window { stride: 3, padding: 2 }),
-    (1, 3, 7, [33, 5], [2, 2], Window { stride: 2, padding: 1 }),
+    (1, 3, 7, [33, 8], [2, 2], Window { stride: 2, padding: 1 }),
 ];
 
 /// Strides, paddings, kernels wider than a cell and images narrower than one.

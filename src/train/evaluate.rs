@@ -136,7 +136,7 @@ impl Sums {
         let latents = z_image.chunks(c.latent).zip(z_text.chunks(c.latent));
         let present = batch.has_image.iter().zip(&batch.has_text);
         let samples = images.zip(tokens).zip(latents).zip(present).zip(&batch.captions);
-        for (((((image, tokens), latents), (&has_image, &has_text)), caption)) in samples {
+        for ((((image, tokens), latents), (&has_image, &has_text)), caption) in samples {
             let ((input, both), from_text) = image;
             if has_image {
                 self.image.add(input, both, shape)?;

@@ -119,6 +119,10 @@ impl Run {
         let mut loader = self.loader()?;
         // From here on the pool holds what a step needs, at step 10 as at step 1,000.
         self.trainer.context().trim();
+        let schedule = self.trainer.config.train.steps;
+        if stop > schedule {
+            self.note(report, &format!("the schedules end at step {schedule}; after it the learning rate stays put"))?;
+        }
         let (mut log, mut told) = (Log { step: from, stop, ..Log::default() }, 0);
         while self.trainer.step_number() < stop {
             if interrupted.load(Ordering::SeqCst) {
@@ -246,7 +250,7 @@ impl Run {
             "started": super::run_dir::timestamp(super::run_dir::now()),
         }))?;
         let (model, data) = (&self.trainer.model, &self.dataset);
-        self.note(report, &format!("device: {}", has.summary()))?;
+        self.dir.log(&format!("device: {}", has.summary()))?;
         self.note(report, &format!("model: {} parameters, {} token ids", model.params.elements(), model.config.vocab))?;
         let dropped = match data.dropped() {
             0 => String::new(),
