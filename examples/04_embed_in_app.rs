@@ -9,7 +9,6 @@
 use mmae::model::config::{ModelConfig, m2ae_tiny};
 use mmae::model::generate::Shown;
 use mmae::model::inputs::{HostBatch, Inputs};
-use mmae::model::m2ae::M2ae;
 use mmae::tape::Tape;
 use mmae::train::config::RunConfig;
 use mmae::train::trainer::Trainer;
@@ -19,10 +18,8 @@ use mmae::{Context, Error, Result, Tensor, wgpu};
 const SIDE: u32 = 32;
 /// Side of a picture on the "screen": what was seen on the left, what the model made of it on the right.
 const TILE: u32 = 128;
-/// Frames that the model learns from: one batch.
-const FRAMES: usize = 8;
-/// Steps of training on them.
-const STEPS: u64 = 80;
+/// Frames that the model learns from, a step for each, before the one that it is shown in.
+const FRAMES: u64 = 80;
 
 const SHADERS: &str = "
 @group(0) @binding(0) var<uniform> angle: f32;
@@ -248,55 +245,47 @@ fn binding(tensor: &Tensor) -> Result<wgpu::BindingResource<'_>> {
     Ok(wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size }))
 }
 
-fn model(ctx: &Context) -> Result<Trainer> {
+/// A model in training, and its input: one image without a caption, whose pixels the application writes.
+fn model(ctx: &Context) -> Result<(Trainer, Inputs)> {
     // No caption and no masked prediction here: their blocks may go.
     let mut config = RunConfig::new(ModelConfig { text_depth: 0, predictor_depth: 0, ..m2ae_tiny() });
-    config.train.batch = FRAMES;
-    config.train.steps = STEPS;
+    config.train.batch = 1;
+    config.train.steps = FRAMES;
     config.train.lr = 5e-3;
-    Trainer::new(ctx, &config)
-}
-
-/// Inputs of `count` images without captions; the application writes the pixels.
-fn inputs(model: &M2ae, count: usize) -> Result<Inputs> {
-    model.inputs(&HostBatch {
-        image: &vec![0.0; count * model.config.pixels()],
-        tokens: &vec![0; count * model.config.text_length],
-        has_image: &vec![true; count],
-        has_text: &vec![false; count],
-        show_image: &vec![true; count],
-        show_text: &vec![false; count],
-    })
+    let trainer = Trainer::new(ctx, &config)?;
+    let inputs = trainer.model.inputs(&HostBatch {
+        image: &vec![0.0; config.model.pixels()],
+        tokens: &vec![0; config.model.text_length],
+        has_image: &[true],
+        has_text: &[false],
+        show_image: &[true],
+        show_text: &[false],
+    })?;
+    ctx.submit()?; // these uploads come before what the application writes
+    Ok((trainer, inputs))
 }
 
 fn main() -> Result<()> {
     let app = App::new()?;
     let ctx = Context::from_wgpu(&app.adapter, &app.device, &app.queue);
     println!("device: {}", ctx.capabilities().summary());
-    let mut trainer = model(&ctx)?;
+    let (mut trainer, inputs) = model(&ctx)?;
 
     // The model learns from what the application renders; frames and steps lie on one queue, in order.
-    let batch = inputs(&trainer.model, FRAMES)?;
-    ctx.submit()?; // uploads above must come before what the application writes
-    let pixels = trainer.model.config.pixels();
+    let hour = |frame: u64| 1.0 + 0.01 * frame as f32;
     for frame in 0..FRAMES {
-        let image = batch.image.window(frame * pixels, &[1, 3, SIDE as usize, SIDE as usize])?;
         let mut encoder = app.device.create_command_encoder(&Default::default());
-        app.look(&mut encoder, frame as f32 * 0.7, &image)?;
+        app.look(&mut encoder, hour(frame), &inputs.image)?;
         app.queue.submit([encoder.finish()]);
-    }
-    for _ in 0..STEPS {
-        trainer.step_on(&batch)?;
+        trainer.step_on(&inputs)?;
     }
 
     // A frame of the application, its scene, our model, its screen: one encoder, one submission.
-    let one = inputs(&trainer.model, 1)?;
-    ctx.submit()?;
     let mut encoder = app.device.create_command_encoder(&Default::default());
-    app.look(&mut encoder, 4.0, &one.image)?;
+    app.look(&mut encoder, hour(FRAMES), &inputs.image)?;
     let made = ctx.encode_into(&mut encoder, || {
         let mut tape = Tape::inference(&ctx);
-        let z = trainer.model.latent(&mut tape, &one, Shown::Image)?;
+        let z = trainer.model.latent(&mut tape, &inputs, Shown::Image)?;
         Ok(trainer.model.decode_image(&mut tape, &z)?.value().clone())
     })?;
     app.present(&mut encoder, &made)?;
