@@ -341,5 +341,5 @@ pub const FAULTS: &[Fault] = &[
     Fault { find: "k < vec4(p.inner)", replace: "k <= vec4(p.inner)" },
     Fault { find: "vec4(0u, 1u, 2u, 3u) < vec4(p.width)", replace: "vec4(0u, 1u, 2u, 3u) <= vec4(p.width)" },
     Fault { find: "batch * p.bias_batch + cell", replace: "cell" },
-    Fault { find: "store_row(batch, row + r,", replace: "store_row(batch, row + r / 2u," },
+    Fault { find: "store_row(batch, row + 3u,", replace: "store_row(batch, row + 2u," },
 ];
