@@ -46,7 +46,12 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
             let mark = if row.passes() { "" } else { "  BEYOND" };
             print(format_args!("{:width$}  {:9.2e}  {:9.0e}{mark}", row.name, row.error, row.tolerance))?;
         }
-        print(format_args!("{} of {} within tolerance on {}", rows.len() - failed, rows.len(), context.capabilities().summary()))?;
+        print(format_args!(
+            "{} of {} within tolerance on {}",
+            rows.len() - failed,
+            rows.len(),
+            context.capabilities().summary()
+        ))?;
     }
     require(&rows)
 }
