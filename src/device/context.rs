@@ -1,12 +1,12 @@
 //! The context: one device, or its stand-ins (the CPU twins, the dry run), with its memory and its queue of work.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::adapter::{self, ContextOptions};
 use super::capabilities::Capabilities;
+use super::counters::Counters;
 use super::launch::Launch;
 use super::pool::{Pool, PoolStats};
 use super::recorder::Recorder;
@@ -18,21 +18,6 @@ use crate::shape::DType;
 
 /// NaN words with a message: what poisoned memory holds.
 pub const POISON: u32 = 0x7fc0_dead;
-
-/// Counts since the context was made.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Counters {
-    /// Kernel launches.
-    pub launches: u64,
-    /// Arithmetic operations, as the kernels state them.
-    pub flops: f64,
-    /// Bytes that the launches move at least.
-    pub bytes: f64,
-    /// The same per kernel: launches, operations, bytes.
-    pub kernels: BTreeMap<&'static str, (u64, f64, f64)>,
-    /// Bytes of the largest tensor bound, and the kernel that bound it.
-    pub largest_binding: (u64, &'static str),
-}
 
 enum Executor {
     Gpu { recorder: Box<Mutex<Recorder>>, device: wgpu::Device, queue: wgpu::Queue },
@@ -223,19 +208,7 @@ impl Context {
     }
 
     pub(super) fn execute(&self, launch: &Launch<'_>) -> Result<()> {
-        {
-            let mut counters = lock(&self.0.counters);
-            let bytes = launch.bytes() as f64;
-            counters.launches += 1;
-            counters.flops += launch.flops;
-            counters.bytes += bytes;
-            let kernel = counters.kernels.entry(launch.kernel.name).or_default();
-            *kernel = (kernel.0 + 1, kernel.1 + launch.flops, kernel.2 + bytes);
-            let largest = launch.tensors.iter().map(|t| t.bytes()).max().unwrap_or_default();
-            if largest > counters.largest_binding.0 {
-                counters.largest_binding = (largest, launch.kernel.name);
-            }
-        }
+        lock(&self.0.counters).add(launch);
         let saturate = self.0.saturate.load(Ordering::Relaxed);
         match &self.0.executor {
             Executor::Gpu { recorder, .. } => {

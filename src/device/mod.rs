@@ -6,6 +6,7 @@
 mod adapter;
 mod capabilities;
 mod context;
+mod counters;
 mod kernel;
 mod launch;
 pub mod philox;
@@ -20,7 +21,8 @@ mod view;
 
 pub use adapter::{ContextOptions, adapters};
 pub use capabilities::Capabilities;
-pub use context::{Context, Counters, POISON};
+pub use context::{Context, POISON};
+pub use counters::Counters;
 pub use kernel::{Binding, Element, EpilogueKind, Kernel, Part, Storage};
 pub use launch::{Epilogue, Launch};
 pub use pool::PoolStats;
