@@ -2,7 +2,7 @@
 // is 0 gets no weight; a row without any key gives 0. The row's log-sum-exp is kept for the backward pass.
 //
 // q, o (B, H, I, d), k, v (B, H, J, d), mask F32 (B, J), lse F32 (B, H, I).
-// Online softmax (Milakov and Gimelshein, 2018; Dao and others, 2022): keys come in blocks of 16; the running sum l and
+// Online softmax (Milakov and Gimelshein, 2018; Dao and others, 2022): keys come in blocks of 8; the running sum l and
 // the output are rescaled by exp(m - m') when a block raises the maximum m. No score is ever stored.
 //
 // Work: one invocation owns four queries and SLICE cells of their outputs in registers, as 4x4 matrices; wider heads
@@ -10,7 +10,6 @@
 // exponential and sum take four queries at a time; transposing registers is free.
 // Cost: 2 B H I J d (1 + slices) FLOPs; K and V are read once per four queries, mostly from caches; o is written once.
 
-override MASKED: bool = false;
 override SLICE: u32 = 8u;      // cells of a row per invocation: 4 or 8, as registers allow
 override WORKGROUP: u32 = 8u;
 
@@ -26,6 +25,7 @@ struct Params {
     tiles: u32,    // workgroups per head and slice
     slices: u32,
     scale: f32,
+    masked: u32,   // whether keys are left out
 }
 
 @group(0) @binding(0) var<storage, read> q: array<Stored4>;
@@ -64,7 +64,7 @@ fn load_v(head: u32, row: u32, cell: u32) -> mat4x4<f32> {
 
 fn scores(sums: mat4x4<f32>, head: u32, key: u32) -> mat4x4<f32> {
     var live = vec4(key) + vec4(0u, 1u, 2u, 3u) < vec4(p.keys);
-    if (MASKED && live.x) { live = live & (mask[head / p.heads * ((p.keys + 3u) / 4u) + key / 4u] != vec4(0.0)); }
+    if (p.masked != 0u && live.x) { live = live & (mask[head / p.heads * ((p.keys + 3u) / 4u) + key / 4u] != vec4(0.0)); }
     let low = vec4(LOWEST);
     return mat4x4(select(low, sums[0] * p.scale, live.x), select(low, sums[1] * p.scale, live.y),
         select(low, sums[2] * p.scale, live.z), select(low, sums[3] * p.scale, live.w));
@@ -78,17 +78,13 @@ fn weights(s: mat4x4<f32>, top: vec4<f32>) -> mat4x4<f32> {
     return mat4x4(weight(s[0], top), weight(s[1], top), weight(s[2], top), weight(s[3], top));
 }
 
-// Sixteen keys: their weights (columns: queries) and the factor for what was summed before them.
-struct Step {
-    head: u32, key: u32, shrink: vec4<f32>,
-    w0: mat4x4<f32>, w1: mat4x4<f32>, w2: mat4x4<f32>, w3: mat4x4<f32>,
-}
+// Eight keys: their weights (columns: queries) and the factor for what was summed before them.
+struct Step { head: u32, key: u32, shrink: vec4<f32>, w0: mat4x4<f32>, w1: mat4x4<f32> }
 
 // One cell of four outputs after a step.
 fn grow(sum: mat4x4<f32>, s: Step, cell: u32) -> mat4x4<f32> {
     let kept = mat4x4(sum[0] * s.shrink.x, sum[1] * s.shrink.y, sum[2] * s.shrink.z, sum[3] * s.shrink.w);
-    let half = add(add(kept, s.w0, load_v(s.head, s.key, cell)), s.w1, load_v(s.head, s.key + 4u, cell));
-    return add(add(half, s.w2, load_v(s.head, s.key + 8u, cell)), s.w3, load_v(s.head, s.key + 12u, cell));
+    return add(add(kept, s.w0, load_v(s.head, s.key, cell)), s.w1, load_v(s.head, s.key + 4u, cell));
 }
 
 fn store(head: u32, query: u32, cell: u32, sum: mat4x4<f32>, inverse: vec4<f32>) {
@@ -111,23 +107,20 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     var o0 = mat4x4<f32>(); var o1 = mat4x4<f32>(); var o2 = mat4x4<f32>(); var o3 = mat4x4<f32>();
     var o4 = mat4x4<f32>(); var o5 = mat4x4<f32>(); var o6 = mat4x4<f32>(); var o7 = mat4x4<f32>();
     var m = vec4(LOWEST); var l = vec4(0.0);
-    for (var key = 0u; key < p.keys; key += 16u) {
-        var s0 = mat4x4<f32>(); var s1 = mat4x4<f32>(); var s2 = mat4x4<f32>(); var s3 = mat4x4<f32>();
+    for (var key = 0u; key < p.keys; key += 8u) {
+        var s0 = mat4x4<f32>(); var s1 = mat4x4<f32>();
         for (var cell = 0u; cell < p.cells; cell++) {
             let columns = transpose(load_q(head, query, cell));
             s0 = add(s0, load_k(head, key, cell), columns);
             s1 = add(s1, load_k(head, key + 4u, cell), columns);
-            s2 = add(s2, load_k(head, key + 8u, cell), columns);
-            s3 = add(s3, load_k(head, key + 12u, cell), columns);
         }
         s0 = scores(s0, head, key); s1 = scores(s1, head, key + 4u);
-        s2 = scores(s2, head, key + 8u); s3 = scores(s3, head, key + 12u);
-        let top = max(m, max(max(highest(s0), highest(s1)), max(highest(s2), highest(s3))));
+        let top = max(m, max(highest(s0), highest(s1)));
         let shrink = exp(m - top);
         m = top;
-        s0 = weights(s0, m); s1 = weights(s1, m); s2 = weights(s2, m); s3 = weights(s3, m);
-        l = l * shrink + (s0 + s1 + s2 + s3) * vec4(1.0);
-        let step = Step(head, key, shrink, transpose(s0), transpose(s1), transpose(s2), transpose(s3));
+        s0 = weights(s0, m); s1 = weights(s1, m);
+        l = l * shrink + (s0 + s1) * vec4(1.0);
+        let step = Step(head, key, shrink, transpose(s0), transpose(s1));
         o0 = grow(o0, step, slice); o1 = grow(o1, step, slice + 1u);
         o2 = grow(o2, step, slice + 2u); o3 = grow(o3, step, slice + 3u);
         if (SLICE > 4u) {

@@ -7,7 +7,6 @@
 // are the columns of the matrices of scores.
 // Cost: 4 B H I J d (slices + 1) FLOPs; q and do are read once per four keys, mostly from caches.
 
-override MASKED: bool = false;
 override SLICE: u32 = 8u;      // cells of a row per invocation: 4 or 8, as registers allow
 override WORKGROUP: u32 = 8u;
 
@@ -20,6 +19,7 @@ struct Params {
     tiles: u32,    // workgroups per head and slice
     slices: u32,
     scale: f32,
+    masked: u32,   // whether keys are left out
 }
 
 @group(0) @binding(0) var<storage, read> q: array<Stored4>;
@@ -111,7 +111,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let slice = group / p.tiles % p.slices * SLICE;
     if (head >= p.batches || key >= p.keys) { return; }
     var live = vec4(key) + vec4(0u, 1u, 2u, 3u) < vec4(p.keys);
-    if (MASKED) { live = live & (mask[head / p.heads * ((p.keys + 3u) / 4u) + key / 4u] != vec4(0.0)); }
+    if (p.masked != 0u && live.x) { live = live & (mask[head / p.heads * ((p.keys + 3u) / 4u) + key / 4u] != vec4(0.0)); }
     var a0 = mat4x4<f32>(); var a1 = mat4x4<f32>(); var a2 = mat4x4<f32>(); var a3 = mat4x4<f32>();
     var a4 = mat4x4<f32>(); var a5 = mat4x4<f32>(); var a6 = mat4x4<f32>(); var a7 = mat4x4<f32>();
     var b0 = mat4x4<f32>(); var b1 = mat4x4<f32>(); var b2 = mat4x4<f32>(); var b3 = mat4x4<f32>();

@@ -4,10 +4,9 @@
 // q, do, dq (B, H, I, d), k, v (B, H, J, d), mask F32 (B, J), statistics F32 (B, H, 2, I): lse and delta.
 //
 // Work: as in attention, one invocation owns four queries and SLICE cells of their gradients in registers; keys come in
-// blocks of 16. Matrices of scores have the keys as columns, so that the exponential takes four queries at a time.
+// blocks of 8. Matrices of scores have the keys as columns, so that the exponential takes four queries at a time.
 // Cost: 2 B H I J d (2 slices + 1) FLOPs; K and V are read once per four queries, mostly from caches.
 
-override MASKED: bool = false;
 override SLICE: u32 = 8u;      // cells of a row per invocation: 4 or 8, as registers allow
 override WORKGROUP: u32 = 8u;
 
@@ -20,6 +19,7 @@ struct Params {
     tiles: u32,    // workgroups per head and slice
     slices: u32,
     scale: f32,
+    masked: u32,   // whether keys are left out
 }
 
 @group(0) @binding(0) var<storage, read> q: array<Stored4>;
@@ -64,7 +64,7 @@ fn load_v(head: u32, row: u32, cell: u32) -> mat4x4<f32> {
 // Which of four keys count: those that exist and are not masked.
 fn live_keys(head: u32, key: u32) -> vec4<bool> {
     let inside = vec4(key) + vec4(0u, 1u, 2u, 3u) < vec4(p.keys);
-    if (!MASKED || !inside.x) { return inside; }
+    if (p.masked == 0u || !inside.x) { return inside; }
     return inside & (mask[head / p.heads * ((p.keys + 3u) / 4u) + key / 4u] != vec4(0.0));
 }
 
@@ -84,11 +84,10 @@ fn slopes(s: mat4x4<f32>, g: mat4x4<f32>, lse: vec4<f32>, delta: vec4<f32>, live
         slope(s[2], g[2], lse, delta, live.z), slope(s[3], g[3], lse, delta, live.w)));
 }
 
-struct Step { head: u32, key: u32, w0: mat4x4<f32>, w1: mat4x4<f32>, w2: mat4x4<f32>, w3: mat4x4<f32> }
+struct Step { head: u32, key: u32, w0: mat4x4<f32>, w1: mat4x4<f32> }
 
 fn grow(sum: mat4x4<f32>, s: Step, cell: u32) -> mat4x4<f32> {
-    let half = add(add(sum, s.w0, load_k(s.head, s.key, cell)), s.w1, load_k(s.head, s.key + 4u, cell));
-    return add(add(half, s.w2, load_k(s.head, s.key + 8u, cell)), s.w3, load_k(s.head, s.key + 12u, cell));
+    return add(add(sum, s.w0, load_k(s.head, s.key, cell)), s.w1, load_k(s.head, s.key + 4u, cell));
 }
 
 fn store(head: u32, query: u32, cell: u32, sum: mat4x4<f32>) {
@@ -112,25 +111,19 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let delta = statistic(head, 1u, query);
     var d0 = mat4x4<f32>(); var d1 = mat4x4<f32>(); var d2 = mat4x4<f32>(); var d3 = mat4x4<f32>();
     var d4 = mat4x4<f32>(); var d5 = mat4x4<f32>(); var d6 = mat4x4<f32>(); var d7 = mat4x4<f32>();
-    for (var key = 0u; key < p.keys; key += 16u) {
-        var s0 = mat4x4<f32>(); var s1 = mat4x4<f32>(); var s2 = mat4x4<f32>(); var s3 = mat4x4<f32>();
-        var g0 = mat4x4<f32>(); var g1 = mat4x4<f32>(); var g2 = mat4x4<f32>(); var g3 = mat4x4<f32>();
+    for (var key = 0u; key < p.keys; key += 8u) {
+        var s0 = mat4x4<f32>(); var s1 = mat4x4<f32>();
+        var g0 = mat4x4<f32>(); var g1 = mat4x4<f32>();
         for (var cell = 0u; cell < p.cells; cell++) {
             let columns = transpose(load_q(head, query, cell));
             let grads = transpose(load_grad(head, query, cell));
             s0 = add(s0, load_k(head, key, cell), columns);
             s1 = add(s1, load_k(head, key + 4u, cell), columns);
-            s2 = add(s2, load_k(head, key + 8u, cell), columns);
-            s3 = add(s3, load_k(head, key + 12u, cell), columns);
             g0 = add(g0, load_v(head, key, cell), grads);
             g1 = add(g1, load_v(head, key + 4u, cell), grads);
-            g2 = add(g2, load_v(head, key + 8u, cell), grads);
-            g3 = add(g3, load_v(head, key + 12u, cell), grads);
         }
         let step = Step(head, key, slopes(s0, g0, lse, delta, live_keys(head, key)),
-            slopes(s1, g1, lse, delta, live_keys(head, key + 4u)),
-            slopes(s2, g2, lse, delta, live_keys(head, key + 8u)),
-            slopes(s3, g3, lse, delta, live_keys(head, key + 12u)));
+            slopes(s1, g1, lse, delta, live_keys(head, key + 4u)));
         d0 = grow(d0, step, slice); d1 = grow(d1, step, slice + 1u);
         d2 = grow(d2, step, slice + 2u); d3 = grow(d3, step, slice + 3u);
         if (SLICE > 4u) {

@@ -80,20 +80,6 @@ fn store_row(batch: u32, row: u32, cell: u32, sum: vec4<f32>) {
     c[at] = pack_output4(epilogue(at, batch * p.bias_batch + cell, value));
 }
 
-fn store_block(batch: u32, row: u32, cell: u32, sum: mat4x4<f32>) {
-    store_row(batch, row, cell, sum[0]);
-    store_row(batch, row + 1u, cell, sum[1]);
-    store_row(batch, row + 2u, cell, sum[2]);
-    store_row(batch, row + 3u, cell, sum[3]);
-}
-
-fn store(batch: u32, row: u32, cell: u32, c0: mat4x4<f32>, c1: mat4x4<f32>, c2: mat4x4<f32>, c3: mat4x4<f32>) {
-    store_block(batch, row, cell, c0);
-    if (BLOCKS > 1u) { store_block(batch, row + 4u, cell, c1); }
-    if (BLOCKS > 2u) { store_block(batch, row + 8u, cell, c2); }
-    if (BLOCKS > 3u) { store_block(batch, row + 12u, cell, c3); }
-}
-
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
         @builtin(local_invocation_index) lid: u32) {
@@ -143,8 +129,11 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
             if (BLOCKS > 3u) { c33 = add(c33, a3, b3); }
         }
     }
-    store(batch, row, cell, c00, c10, c20, c30);
-    if (CELLS > 1u) { store(batch, row, cell + WORKGROUP, c01, c11, c21, c31); }
-    if (CELLS > 2u) { store(batch, row, cell + 2u * WORKGROUP, c02, c12, c22, c32); }
-    if (CELLS > 3u) { store(batch, row, cell + 3u * WORKGROUP, c03, c13, c23, c33); }
+    // Indexing registers is slow, but this end runs once, and one copy of the epilogue compiles faster than sixty-four.
+    var done = array<mat4x4<f32>, 16>(c00, c10, c20, c30, c01, c11, c21, c31, c02, c12, c22, c32, c03, c13, c23, c33);
+    for (var r = 0u; r < 4u * BLOCKS; r++) {
+        for (var column = 0u; column < CELLS; column++) {
+            store_row(batch, row + r, cell + column * WORKGROUP, done[4u * column + r / 4u][r % 4u]);
+        }
+    }
 }

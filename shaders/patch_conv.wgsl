@@ -86,13 +86,6 @@ fn store_row(row: u32, cell: u32, sum: vec4<f32>) {
     tokens[at] = pack_output4(epilogue(at, cell, value));
 }
 
-fn store_block(row: u32, cell: u32, sum: mat4x4<f32>) {
-    store_row(row, cell, sum[0]);
-    store_row(row + 1u, cell, sum[1]);
-    store_row(row + 2u, cell, sum[2]);
-    store_row(row + 3u, cell, sum[3]);
-}
-
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
         @builtin(local_invocation_index) lid: u32) {
@@ -131,14 +124,11 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
             }
         }
     }
-    store_block(row, left, c00);
-    if (BLOCKS > 1u) { store_block(row + 4u, left, c10); }
-    if (BLOCKS > 2u) { store_block(row + 8u, left, c20); }
-    if (BLOCKS > 3u) { store_block(row + 12u, left, c30); }
-    if (CELLS > 1u) {
-        store_block(row, right, c01);
-        if (BLOCKS > 1u) { store_block(row + 4u, right, c11); }
-        if (BLOCKS > 2u) { store_block(row + 8u, right, c21); }
-        if (BLOCKS > 3u) { store_block(row + 12u, right, c31); }
+    // Indexing registers is slow, but this end runs once, and one copy of it compiles faster than thirty-two.
+    var done = array<mat4x4<f32>, 8>(c00, c10, c20, c30, c01, c11, c21, c31);
+    for (var r = 0u; r < 4u * BLOCKS; r++) {
+        for (var column = 0u; column < CELLS; column++) {
+            store_row(row + r, left + column * WORKGROUP, done[4u * column + r / 4u][r % 4u]);
+        }
     }
 }

@@ -84,13 +84,6 @@ fn store_row(part: u32, row: u32, cell: u32, sum: vec4<f32>) {
     weight[(part * p.rows + row) * p.columns + cell] = select(vec4(0.0), sum, j < vec4(p.side));
 }
 
-fn store_block(part: u32, row: u32, cell: u32, sum: mat4x4<f32>) {
-    store_row(part, row, cell, sum[0]);
-    store_row(part, row + 1u, cell, sum[1]);
-    store_row(part, row + 2u, cell, sum[2]);
-    store_row(part, row + 3u, cell, sum[3]);
-}
-
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
         @builtin(local_invocation_index) lid: u32) {
@@ -132,14 +125,11 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
             }
         }
     }
-    store_block(part, row, left, c00);
-    if (BLOCKS > 1u) { store_block(part, row + 4u, left, c10); }
-    if (BLOCKS > 2u) { store_block(part, row + 8u, left, c20); }
-    if (BLOCKS > 3u) { store_block(part, row + 12u, left, c30); }
-    if (CELLS > 1u) {
-        store_block(part, row, right, c01);
-        if (BLOCKS > 1u) { store_block(part, row + 4u, right, c11); }
-        if (BLOCKS > 2u) { store_block(part, row + 8u, right, c21); }
-        if (BLOCKS > 3u) { store_block(part, row + 12u, right, c31); }
+    // Indexing registers is slow, but this end runs once, and one copy of it compiles faster than thirty-two.
+    var done = array<mat4x4<f32>, 8>(c00, c10, c20, c30, c01, c11, c21, c31);
+    for (var r = 0u; r < 4u * BLOCKS; r++) {
+        for (var column = 0u; column < CELLS; column++) {
+            store_row(part, row + r, left + column * WORKGROUP, done[4u * column + r / 4u][r % 4u]);
+        }
     }
 }

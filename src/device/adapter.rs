@@ -15,13 +15,22 @@ pub struct ContextOptions {
     pub poison: bool,
     /// Parameters in uniform slots even where immediates exist. For tests.
     pub no_immediates: bool,
+    /// Take the variants of kernels that are meant for hardware on a software adapter too. For tests.
+    pub as_hardware: bool,
     /// Storage part for halves; packed when `None`.
     pub half: Option<Storage>,
 }
 
 impl Default for ContextOptions {
     fn default() -> Self {
-        Self { device: "auto".into(), checks: false, poison: false, no_immediates: false, half: None }
+        Self {
+            device: "auto".into(),
+            checks: false,
+            poison: false,
+            no_immediates: false,
+            as_hardware: false,
+            half: None,
+        }
     }
 }
 
@@ -112,6 +121,7 @@ pub(super) fn open(options: &ContextOptions) -> Result<Opened> {
     })?;
     let mut capabilities = Capabilities::of(&adapter.get_info(), features, &limits);
     capabilities.immediates &= !options.no_immediates;
+    capabilities.software &= !options.as_hardware;
     if let Some(half) = options.half {
         capabilities.half = half;
     }

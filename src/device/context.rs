@@ -1,44 +1,54 @@
 //! The context: one device, or its stand-ins (the CPU twins, the dry run), with its memory and its queue of work.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::adapter::{self, ContextOptions};
 use super::capabilities::Capabilities;
-use super::counters::Counters;
 use super::launch::Launch;
 use super::pool::{Pool, PoolStats};
 use super::recorder::Recorder;
 use super::timing::Stamps;
 use super::twin::Twin;
-use super::view::{Allocation, Backing, View};
 use crate::error::{Error, Result};
-use crate::shape::DType;
 
-/// NaN words with a message: what poisoned memory holds.
-pub const POISON: u32 = 0x7fc0_dead;
+/// Counts since the context was made.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Counters {
+    /// Kernel launches.
+    pub launches: u64,
+    /// Arithmetic operations, as the kernels state them.
+    pub flops: f64,
+    /// Bytes that the launches move at least.
+    pub bytes: f64,
+    /// The same per kernel: launches, operations, bytes.
+    pub kernels: BTreeMap<&'static str, (u64, f64, f64)>,
+    /// Bytes of the largest tensor bound, and the kernel that bound it.
+    pub largest_binding: (u64, &'static str),
+}
 
-enum Executor {
+pub(super) enum Executor {
     Gpu { recorder: Box<Mutex<Recorder>>, device: wgpu::Device, queue: wgpu::Queue },
     Cpu,
     Dry,
 }
 
 pub(super) struct Inner {
-    executor: Executor,
-    capabilities: Capabilities,
+    pub(super) executor: Executor,
+    pub(super) capabilities: Capabilities,
     pub(super) pool: Pool,
     counters: Mutex<Counters>,
     saturate: AtomicBool,
-    poison: bool,
+    pub(super) poison: bool,
     /// First error that the device reported outside any scope; `true` when the device is gone.
     failure: Arc<Mutex<Option<(bool, String)>>>,
 }
 
 /// A device and its memory. Clones share it. See [`ContextOptions`] for how to choose.
 #[derive(Clone)]
-pub struct Context(Arc<Inner>);
+pub struct Context(pub(super) Arc<Inner>);
 
 impl Context {
     /// Opens a device.
@@ -208,7 +218,19 @@ impl Context {
     }
 
     pub(super) fn execute(&self, launch: &Launch<'_>) -> Result<()> {
-        lock(&self.0.counters).add(launch);
+        {
+            let mut counters = lock(&self.0.counters);
+            let bytes = launch.bytes() as f64;
+            counters.launches += 1;
+            counters.flops += launch.flops;
+            counters.bytes += bytes;
+            let kernel = counters.kernels.entry(launch.kernel.name).or_default();
+            *kernel = (kernel.0 + 1, kernel.1 + launch.flops, kernel.2 + bytes);
+            let largest = launch.tensors.iter().map(|t| t.bytes()).max().unwrap_or_default();
+            if largest > counters.largest_binding.0 {
+                counters.largest_binding = (largest, launch.kernel.name);
+            }
+        }
         let saturate = self.0.saturate.load(Ordering::Relaxed);
         match &self.0.executor {
             Executor::Gpu { recorder, .. } => {
@@ -224,92 +246,6 @@ impl Context {
                 Ok(())
             }
             Executor::Dry => Ok(()),
-        }
-    }
-
-    /// Memory for `bytes` bytes (a multiple of 4) of `dtype`, with arbitrary contents.
-    ///
-    /// # Errors
-    /// `Error::Limit` beyond the device's largest buffer, `Error::OutOfMemory` when the device refuses.
-    pub(crate) fn allocate(&self, bytes: u64, dtype: DType) -> Result<View> {
-        let guard = if self.0.poison { 256 } else { 0 };
-        let class = Pool::class(bytes + guard);
-        let (id, backing) = self.0.pool.take(class, |stats| self.create(class, stats.in_use))?;
-        let allocation = Allocation { id, bytes: class, backing: Some(backing), context: Arc::downgrade(&self.0) };
-        let whole = View { allocation: Arc::new(allocation), offset: 0, bytes: class, dtype };
-        if self.0.poison {
-            self.upload(&whole, bytemuck::cast_slice(&vec![POISON; (class / 4) as usize]))?;
-        }
-        Ok(whole.narrow(0, bytes, dtype))
-    }
-
-    fn create(&self, bytes: u64, in_use: u64) -> Result<Backing> {
-        let Executor::Gpu { device, .. } = &self.0.executor else {
-            return Ok(if self.is_dry() { Backing::None } else { Backing::Host(Mutex::new(vec![0; bytes as usize])) });
-        };
-        if bytes > self.0.capabilities.max_buffer {
-            return Err(Error::Limit {
-                what: "a buffer".into(),
-                needed: bytes,
-                available: self.0.capabilities.max_buffer,
-                advice: "lower train.batch, or raise train.micro_batches",
-            });
-        }
-        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let invalid = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let buffer = device.create_buffer(&wgpu::BufferDescriptor {
-            label: None,
-            size: bytes,
-            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        let invalid = pollster::block_on(invalid.pop());
-        let memory = pollster::block_on(memory.pop());
-        match (invalid, memory) {
-            (None, None) => Ok(Backing::Gpu(buffer)),
-            _ => Err(Error::OutOfMemory { asked: bytes, in_use }),
-        }
-    }
-
-    /// Copies host bytes into a view, in order with the launches around it.
-    pub(crate) fn upload(&self, view: &View, bytes: &[u8]) -> Result<()> {
-        match &self.0.executor {
-            Executor::Gpu { recorder, .. } => lock(recorder).upload(view, bytes),
-            Executor::Cpu => {
-                view.set_host_bytes(bytes);
-                Ok(())
-            }
-            Executor::Dry => Ok(()),
-        }
-    }
-
-    /// Reads a view back; waits for all work recorded before.
-    pub(crate) fn download(&self, view: &View) -> Result<Vec<u8>> {
-        match &self.0.executor {
-            Executor::Gpu { recorder, .. } => {
-                let bytes = lock(recorder).download(view)?;
-                self.check()?;
-                Ok(bytes)
-            }
-            Executor::Cpu | Executor::Dry => Ok(view.host_bytes()),
-        }
-    }
-
-    /// Zero-fills a view.
-    pub(crate) fn clear(&self, view: &View) {
-        match &self.0.executor {
-            Executor::Gpu { recorder, .. } => lock(recorder).clear(view),
-            Executor::Cpu => view.set_host_bytes(&vec![0; view.bytes as usize]),
-            Executor::Dry => {}
-        }
-    }
-
-    /// Copies a view over another of the same size in another allocation.
-    pub(crate) fn copy(&self, from: &View, to: &View) {
-        match &self.0.executor {
-            Executor::Gpu { recorder, .. } => lock(recorder).copy(from, to),
-            Executor::Cpu => to.set_host_bytes(&from.host_bytes()),
-            Executor::Dry => {}
         }
     }
 
@@ -360,7 +296,7 @@ impl Context {
         result
     }
 
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         match lock(&self.0.failure).clone() {
             None => Ok(()),
             Some((true, reason)) => Err(Error::DeviceLost { reason }),
@@ -374,6 +310,6 @@ impl Context {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,9 +6,9 @@
 mod adapter;
 mod capabilities;
 mod context;
-mod counters;
 mod kernel;
 mod launch;
+mod memory;
 pub mod philox;
 mod pipelines;
 mod pool;
@@ -21,10 +21,10 @@ mod view;
 
 pub use adapter::{ContextOptions, adapters};
 pub use capabilities::Capabilities;
-pub use context::{Context, POISON};
-pub use counters::Counters;
+pub use context::{Context, Counters};
 pub use kernel::{Binding, Element, EpilogueKind, Kernel, Part, Storage};
 pub use launch::{Epilogue, Launch};
+pub use memory::POISON;
 pub use pool::PoolStats;
 pub use source::{Source, Variant};
 pub use timing::Timing;

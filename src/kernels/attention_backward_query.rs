@@ -93,12 +93,12 @@ impl Backward {
             k: Heads::new(t.f32(1), p.keys, p.cells),
             v: Heads::new(t.f32(2), p.keys, p.cells),
             grad: Heads::new(t.f32(3), p.queries, p.cells),
-            mask: t.flag("MASKED").then(|| t.f32(4)),
+            mask: (p.masked != 0).then(|| t.f32(4)),
             statistics: t.f32(5),
         }
     }
 
-    /// P[i,j] and dS[i,j].
+    /// `P[i,j] and dS[i,j]`.
     pub fn pair(&self, head: usize, i: usize, j: usize) -> (f64, f64) {
         if !counts(self.mask.as_deref(), &self.p, head, j) {
             return (0.0, 0.0);
@@ -157,6 +157,6 @@ pub fn cases() -> Vec<Case> {
 pub const FAULTS: &[Fault] = &[
     Fault { find: "(g - delta) * p.scale", replace: "g * p.scale" },
     Fault { find: "(g - delta) * p.scale", replace: "(g - delta)" },
-    Fault { find: "load_v(head, key + 8u, cell), grads", replace: "load_v(head, key + 8u, cell), columns" },
+    Fault { find: "load_v(head, key + 4u, cell), grads", replace: "load_v(head, key + 4u, cell), columns" },
     Fault { find: "mask[head / p.heads", replace: "mask[head" },
 ];

@@ -8,7 +8,7 @@ use crate::kernels::{Case, Fault, Tolerance, samples};
 use crate::shape::DType;
 use crate::tensor::Tensor;
 
-/// sum[c] = sum over (b, y, x) of image[b,c,y,x].
+/// `sum[c] = sum over (b, y, x) of image[b,c,y,x]`.
 pub static KERNEL: Kernel = Kernel {
     name: "channel_sum",
     source: include_str!("../../shaders/channel_sum.wgsl"),

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::kernels::{Case, Fault, Tolerance, samples};
 use crate::tensor::Tensor;
 
-/// y[b,o,r,q] = bias[o] + sum over (c,i,j) of x[b, c, r s + i - P, q s + j - P] W[o,c,i,j].
+/// `y[b,o,r,q] = bias[o] + sum over (c,i,j) of x[b, c, r s + i - P, q s + j - P] W[o,c,i,j]`.
 pub static KERNEL: Kernel = Kernel {
     name: "conv2d",
     source: include_str!("../../shaders/conv2d.wgsl"),

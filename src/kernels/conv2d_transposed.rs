@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::kernels::{Case, Fault, Tolerance, samples};
 use crate::tensor::Tensor;
 
-/// y[b,o,r,q] = bias[o] + sum over (c,i,j), u s + i - P = r, v s + j - P = q of x[b,c,u,v] W[c,o,i,j].
+/// `y[b,o,r,q] = bias[o] + sum over (c,i,j), u s + i - P = r, v s + j - P = q of x[b,c,u,v] W[c,o,i,j]`.
 pub static KERNEL: Kernel = Kernel {
     name: "conv2d_transposed",
     source: include_str!("../../shaders/conv2d_transposed.wgsl"),

@@ -9,7 +9,7 @@ use crate::kernels::{Case, Fault, Tolerance, samples};
 use crate::shape::DType;
 use crate::tensor::Tensor;
 
-/// dW[o,c,i,j] = sum over (b,r,q) of g[b,o,r,q] x[b, c, r s + i - P, q s + j - P].
+/// `dW[o,c,i,j] = sum over (b,r,q) of g[b,o,r,q] x[b, c, r s + i - P, q s + j - P]`.
 pub static KERNEL: Kernel = Kernel {
     name: "conv2d_weight",
     source: include_str!("../../shaders/conv2d_weight.wgsl"),

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::kernels::{Case, Fault, Tolerance, samples};
 use crate::tensor::Tensor;
 
-/// t[b,n,:] = sum over (c,i,j) of image[b, c, y p + i, x p + j] W[:,c,i,j], plus a bias.
+/// `t[b,n,:] = sum over (c,i,j) of image[b, c, y p + i, x p + j] W[:,c,i,j]`, plus a bias.
 pub static KERNEL: Kernel = Kernel {
     name: "patch_conv",
     source: include_str!("../../shaders/patch_conv.wgsl"),

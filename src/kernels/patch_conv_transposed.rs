@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::kernels::{Case, Fault, Tolerance, samples};
 use crate::tensor::Tensor;
 
-/// image[b, c, y p + i, x p + j] = sum over d of t[b,n,d] W[d,c,i,j] + bias[c], p a multiple of 4.
+/// `image[b, c, y p + i, x p + j] = sum over d of t[b,n,d] W[d,c,i,j] + bias[c]`, p a multiple of 4.
 pub static KERNEL: Kernel = Kernel {
     name: "patch_conv_transposed",
     source: include_str!("../../shaders/patch_conv_transposed.wgsl"),

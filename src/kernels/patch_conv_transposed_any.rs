@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::kernels::{Case, Fault};
 use crate::tensor::Tensor;
 
-/// image[b, c, y p + i, x p + j] = sum over d of t[b,n,d] W[d,c,i,j] + bias[c], every p.
+/// `image[b, c, y p + i, x p + j] = sum over d of t[b,n,d] W[d,c,i,j] + bias[c]`, every p.
 pub static KERNEL: Kernel = Kernel {
     name: "patch_conv_transposed_any",
     source: include_str!("../../shaders/patch_conv_transposed_any.wgsl"),

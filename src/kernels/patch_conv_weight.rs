@@ -10,7 +10,7 @@ use crate::kernels::{Case, Fault, Tolerance, samples};
 use crate::shape::DType;
 use crate::tensor::Tensor;
 
-/// dW[d,c,i,j] = sum over (b,n) of t[b,n,d] image[b, c, y p + i, x p + j].
+/// `dW[d,c,i,j] = sum over (b,n) of t[b,n,d] image[b, c, y p + i, x p + j]`.
 pub static KERNEL: Kernel = Kernel {
     name: "patch_conv_weight",
     source: include_str!("../../shaders/patch_conv_weight.wgsl"),

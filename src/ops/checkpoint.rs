@@ -17,9 +17,11 @@ pub fn checkpoint(tape: &mut Tape, x: &Var, f: impl Fn(&mut Tape, &Var) -> Resul
     Ok(tape.push_always(op, &[x], y))
 }
 
+type Piece = Box<dyn Fn(&mut Tape, &Var) -> Result<Var>>;
+
 struct Checkpoint {
     x: Tensor,
-    f: Box<dyn Fn(&mut Tape, &Var) -> Result<Var>>,
+    f: Piece,
 }
 
 impl Op for Checkpoint {

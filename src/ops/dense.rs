@@ -1,4 +1,4 @@
-//! t[b,n,:] = W[n] g[b,:] + bias[n,:]: one matrix for each position. W (N, D, K), g (B, K), bias (N, D), t (B, N, D).
+//! `t[b,n,:] = W[n] g[b,:] + bias[n,:]`: one matrix for each position. W (N, D, K), g (B, K), bias (N, D), t (B, N, D).
 
 use crate::device::{Context, Epilogue};
 use crate::error::{Error, Result};
@@ -116,7 +116,7 @@ struct Dense {
 }
 
 impl Dense {
-    /// dg[b,:] = sum over n of dt[b,n,:] W[n]: one product for each position, then their sum.
+    /// `dg[b,:] = sum over n of dt[b,n,:] W[n]`: one product for each position, then their sum.
     fn input(&self, grad: &Tensor) -> Result<Tensor> {
         let (ctx, s) = (grad.context(), self.sizes);
         let partial = Tensor::empty(ctx, &[s.positions, s.batch, s.inner], DType::F32)?;
@@ -142,7 +142,7 @@ impl Dense {
         if self.g.dtype() == DType::F32 { Ok(sum) } else { crate::kernels::cast::launch(ctx, &sum, self.g.dtype()) }
     }
 
-    /// dW[n] = dt[:,n,:]^T g.
+    /// `dW[n] = dt[:,n,:]^T g`.
     fn weights(&self, grad: &Tensor) -> Result<Tensor> {
         let (ctx, s) = (grad.context(), self.sizes);
         let dw = Tensor::empty(ctx, self.weight.dims(), DType::F32)?;

@@ -1,11 +1,11 @@
 //! Differentiable operations: one module per operation, with its forward launch and its derivative.
 
-#[cfg(test)]
-pub(crate) mod check;
 pub mod add;
 pub mod add_rows;
 pub mod affine;
 pub mod attention;
+#[cfg(test)]
+pub(crate) mod check;
 pub mod checkpoint;
 pub mod concat;
 pub mod conv2d;

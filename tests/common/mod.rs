@@ -16,6 +16,8 @@ pub fn gpu(half: Storage, no_immediates: bool) -> Option<Context> {
         checks: true,
         poison: true,
         no_immediates,
+        // The run without immediates is the one that also tries the tiles of hardware.
+        as_hardware: no_immediates,
         half: Some(half),
     };
     let context = Context::new(&options).expect("a context");
