@@ -15,11 +15,12 @@ use crate::train::{files, grid};
 
 /// Reconstruct an image from an image, from a caption, or from both, and read the caption back
 #[derive(clap::Args)]
+#[command(group = clap::ArgGroup::new("shown").required(true).multiple(true).args(["image", "text"]))]
 pub struct Args {
     /// Folder of a run, or of one checkpoint
     run: PathBuf,
     /// The image to show to the model
-    #[arg(long, value_name = "FILE", required_unless_present = "text")]
+    #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
     /// The caption to show to the model
     #[arg(long, value_name = "CAPTION")]

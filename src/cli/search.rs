@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::ValueEnum;
+use clap::{ArgGroup, ValueEnum};
 use serde_json::json;
 
 use super::encode::encode;
@@ -10,16 +10,17 @@ use super::{Common, open_device, print, print_json};
 use crate::data::batch_from;
 use crate::device::Context;
 use crate::error::{Error, Result};
-use crate::eval::search::{Hit, search};
+use crate::eval::search::{Hit, MOST_HITS, search};
 use crate::train::evaluate::upload;
 use crate::train::index::Index;
 use crate::train::load::LoadedRun;
 
 /// Find the images or captions nearest to a caption or an image, exactly, by cosine of the latents
 #[derive(clap::Args)]
+#[command(group = ArgGroup::new("query").required(true).args(["text", "image"]))]
+#[command(group = ArgGroup::new("where").required(true).multiple(true).args(["run", "index"]))]
 pub struct Args {
     /// Folder of a run; may be left out with --index, which knows its run
-    #[arg(required_unless_present = "index")]
     run: Option<PathBuf>,
     /// Search in a file that `mmae encode` wrote; without it the data set is encoded first
     #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "limit"])]
@@ -31,7 +32,7 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// The caption to search for
-    #[arg(long, value_name = "CAPTION", required_unless_present = "image", conflicts_with = "image")]
+    #[arg(long, value_name = "CAPTION")]
     text: Option<String>,
     /// The image to search for
     #[arg(long, value_name = "FILE")]
@@ -39,9 +40,9 @@ pub struct Args {
     /// What to find
     #[arg(long = "in", value_enum, default_value_t = Kind::Images)]
     kind: Kind,
-    /// How many
-    #[arg(short, value_name = "N", default_value_t = 10)]
-    k: usize,
+    /// How many, at most 64
+    #[arg(short, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=MOST_HITS as i64))]
+    k: u32,
 }
 
 /// What is looked through.
@@ -60,7 +61,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let (z_image, z_text) = loaded.model.latents(&upload(&loaded.model, &batch)?)?;
     let query = if image.is_some() { z_image } else { z_text };
     let (rows, samples) = index.candidates(args.kind == Kind::Images);
-    let hits = search(&device, &query, &rows, index.width, args.k)?.pop().unwrap_or_default();
+    let hits = search(&device, &query, &rows, index.width, args.k as usize)?.pop().unwrap_or_default();
     // A row among the candidates is not yet a sample: those without the modality are no candidates.
     let found = hits.iter().filter_map(|hit| Some((hit, index.entries.get(*samples.get(hit.index)?)?)));
     if common.json {

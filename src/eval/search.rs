@@ -42,7 +42,7 @@ fn search_in_chunks(
     k: usize,
     most: usize,
 ) -> Result<Vec<Vec<Hit>>> {
-    if width == 0 || queries.len() % width != 0 || candidates.len() % width != 0 {
+    if width == 0 || !queries.len().is_multiple_of(width) || !candidates.len().is_multiple_of(width) {
         let got = format!("{} and {} values", queries.len(), candidates.len());
         return Err(Error::shape("search", format!("rows of {width}"), got));
     }

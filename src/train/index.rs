@@ -66,7 +66,8 @@ impl Index {
             z_image: Vec::new(),
             z_text: Vec::new(),
             entries: Vec::new(),
-            run: run.into(),
+            // The file is searched from other folders too.
+            run: run.canonicalize().unwrap_or_else(|_| run.into()),
             step: loaded.step,
             skipped: Vec::new(),
         };
