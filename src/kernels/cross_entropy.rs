@@ -131,7 +131,7 @@ pub fn cases() -> Vec<Case> {
 pub const FAULTS: &[Fault] = &[
     Fault { find: "sum * exp(top - higher) + ", replace: "sum + " },
     Fault { find: "sum * exp(top - highest)", replace: "sum" },
-    Fault { find: "(row / p.group) * p.group_stride + row % p.group", replace: "row" },
+    Fault { find: "(own / p.group) * p.group_stride + own % p.group", replace: "own" },
     Fault { find: "[label % 4u]", replace: "[0]" },
     Fault { find: "highest + log(total)", replace: "log(total)" },
 ];
