@@ -45,12 +45,11 @@ fn pixels(start: u32, offset: u32) -> vec4<f32> {
     let low = unpack4(image[at]);
     if (ALIGNED) { return low; }
     let high = unpack4(image[min(at + 1u, p.image_cells - 1u)]);
-    switch (start % 4u) {
-        case 1u: { return vec4(low.yzw, high.x); }
-        case 2u: { return vec4(low.zw, high.xy); }
-        case 3u: { return vec4(low.w, high.xyz); }
-        default: { return low; }
-    }
+    // Chosen without branches: some drivers take minutes to compile sixteen copies of a switch.
+    let shift = start % 4u;
+    let near = select(low, vec4(low.yzw, high.x), shift == 1u);
+    let far = select(vec4(low.zw, high.xy), vec4(low.w, high.xyz), shift == 3u);
+    return select(near, far, shift > 1u);
 }
 
 fn starts(row: u32) -> vec4<u32> {
