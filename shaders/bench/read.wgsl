@@ -1,5 +1,6 @@
-// Ceiling of reading: y[i] is the sum of EACH cells of x. x (cells) F32, y (cells / EACH, rounded up to workgroups) F32.
+// Ceiling of reading: y[i] is the sum of EACH cells of x.
 //
+// x (cells) F32, y (cells / EACH, rounded up to workgroups) F32.
 // Work: one invocation per EACH cells, a workgroup's stride apart.
 // Cost: one addition per number; reads x, writes an EACH-th of that.
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use naga::{Expression, Literal, Module, TypeInner};
 
 use crate::device::{
-    Context, EpilogueKind, Fitted, Kernel, Part, Source, Storage, Substitute, Variant, parse, validate,
+    Context, EpilogueKind, Fitted, Kernel, Language, Part, Source, Storage, Substitute, Variant, parse, translate, validate,
 };
 use crate::error::{Error, Result, nearest};
 use crate::kernels::ALL;
@@ -90,7 +90,6 @@ impl Foreign {
         }));
         let source = Source::join(kernel, plain(), None);
         let module = parse(&source)?;
-        validate(&source)?;
         let fields = fields(&module);
         let wanted = self::fields(&parse(&Source::join(own, plain(), None))?);
         if fields != wanted {
@@ -98,6 +97,7 @@ impl Foreign {
             return Err(Error::Kernel { name: path.into(), file: path.into(), line: line_of(text, "struct Params"), message });
         }
         let fit = Fit::new(path, text, &module, contract, fields)?;
+        validate(&source)?;
         let substitute = Substitute {
             of: contract.like,
             kernel,
@@ -143,6 +143,16 @@ pub struct Parity {
     pub covered: usize,
     /// Differences from the twin.
     pub wrong: Vec<String>,
+}
+
+/// What is wrong with a text's translations to SPIR-V, MSL and HLSL in all storages; for tests.
+#[must_use]
+pub fn translations(text: &Foreign) -> Vec<Error> {
+    let kernel = text.substitute.kernel;
+    let variants = [true, false].into_iter().flat_map(|immediates| kernel.variants(immediates));
+    let sources = variants.map(|variant| Source::join(kernel, variant, None));
+    let each = |source: Source| Language::ALL.map(|language| translate(&source, language).err());
+    sources.flat_map(each).flatten().collect()
 }
 
 /// The variant that a text is first tried in.

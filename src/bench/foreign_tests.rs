@@ -25,8 +25,8 @@ fn mistakes_are_reported_with_file_and_line() {
     assert!(Foreign::new("my/add.wgsl", ADD, "add").is_ok());
     // What to change, what to say, and the line of the file; 0 for errors of the request.
     let cases = [
-        ("unpack4(b[i])", "unpack4(b[i)", "add", "expected", 16),
-        ("unpack4(b[i])", "unpack5(b[i])", "add", "unpack5", 16),
+        ("unpack4(b[i])", "unpack4(b[i)", "add", "expected", 15),
+        ("unpack4(b[i])", "unpack5(b[i])", "add", "unpack5", 15),
         ("parts: grid", "parts: grids", "add", "no part is called `grids`", 2),
         ("CELLS_PER_GROUP: u32 = 32u", "CELLS_PER_GROUP: u32", "add", "written as a number", 9),
         ("CELLS_PER_GROUP", "LANES", "add", "declare `override CELLS_PER_GROUP: u32", 0),

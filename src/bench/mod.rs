@@ -8,6 +8,7 @@
 //! oracle.rs     correct before fast
 //! measure.rs    times of several texts of one kernel, in turns
 //! foreign.rs    a reader's own text in a kernel's place
+//! ladder.rs     the teaching versions, shaders/ladder/, by the same way
 //! run.rs        all of it in order; report.rs, text.rs, roofline.rs, compare.rs say what was found
 //! ```
 
@@ -18,6 +19,7 @@ pub mod ceilings;
 pub mod clock;
 pub mod compare;
 pub mod foreign;
+pub mod ladder;
 pub mod measure;
 pub mod oracle;
 pub mod probes;

@@ -98,7 +98,21 @@ pub fn kernels(ctx: &Context, options: &Options<'_>, tell: &mut dyn FnMut(Event<
     let found = ceilings(ctx, &clock, options.effort)?;
     report.ceilings = Some(found.clone());
     tell(Event::Start(&report));
-    let bench = Bench { ctx, clock: &clock, options, ceilings: &found };
+    every_case(ctx, &clock, &found, options, &mut report, tell)?;
+    end(ctx, &clock, options.effort, &mut report)?;
+    Ok(report)
+}
+
+/// Measures every case that the options name into a report.
+pub(super) fn every_case(
+    ctx: &Context,
+    clock: &DeviceClock,
+    ceilings: &Ceilings,
+    options: &Options<'_>,
+    report: &mut Report,
+    tell: &mut dyn FnMut(Event<'_>),
+) -> Result<()> {
+    let bench = Bench { ctx, clock, options, ceilings };
     for case in cases::all(options.shapes).iter().filter(|case| options.wants(case)) {
         for &dtype in options.dtypes.iter().filter(|dtype| depends_on(case.kernel, **dtype)) {
             match bench.case(case, dtype)? {
@@ -113,8 +127,7 @@ pub fn kernels(ctx: &Context, options: &Options<'_>, tell: &mut dyn FnMut(Event<
             }
         }
     }
-    end(ctx, &clock, options.effort, &mut report)?;
-    Ok(report)
+    Ok(())
 }
 
 impl Options<'_> {

@@ -1,6 +1,7 @@
 //! Reports as text for people.
 
 use super::ceilings::Ceilings;
+use super::ladder::Rung;
 use super::report::{Device, Report, Row};
 
 /// `1.5 GiB`, `12 KiB`.
@@ -102,6 +103,36 @@ pub fn row(row: &Row, names: usize) -> String {
         t.bound.chars().next().unwrap_or(' '),
         row.variant
     )
+}
+
+/// One ladder: every step with its time, what it gained over the one before it, and what it changed.
+#[must_use]
+pub fn ladder(rungs: &[Rung<'_>]) -> String {
+    let Some(first) = rungs.first() else { return String::new() };
+    let mut lines = vec![
+        String::new(),
+        format!("{} {}", first.row.kernel, first.row.case),
+        format!("  {:<30} {:<4} {:>9} {:>8} {:>7} {:>6} {:>6}  what changed", "step", "", "ms", "GFLOP/s", "GB/s", "roof", "gain"),
+    ];
+    let mut before = None;
+    for Rung { row, change } in rungs {
+        let name = if row.text == "mmae" { format!("{}.wgsl", row.kernel) } else { row.text.clone() };
+        let Some(t) = &row.times else {
+            lines.push(format!("  {name:<30} {:<4} WRONG, not timed: {}", row.storage, row.wrong.join("; ")));
+            continue;
+        };
+        let gain = before.map_or("-".to_owned(), |ms: f64| format!("{:.2}x", ms / t.ms.median));
+        before = Some(t.ms.median);
+        lines.push(format!(
+            "  {name:<30} {:<4} {:>9} {:>8} {:>7} {:>5.0}% {gain:>6}  {change}",
+            row.storage,
+            short(t.ms.median),
+            short(t.gflops),
+            short(t.gbytes),
+            100.0 * t.roof
+        ));
+    }
+    lines.join("\n")
 }
 
 #[cfg(test)]

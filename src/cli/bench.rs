@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::{Common, open_device, print, print_json};
-use crate::bench::cases::{M2AE, LARGE, SIZES, Shapes};
+use crate::bench::cases::{LARGE, M2AE, SIZES, Shapes};
 use crate::bench::clock::Effort;
 use crate::bench::compare::{compare, read};
 use crate::bench::foreign::{Foreign, likes};
+use crate::bench::ladder;
 use crate::bench::report::{Report, Row};
 use crate::bench::roofline::roofline;
 use crate::bench::run::{self, Event, Options};
@@ -37,6 +38,8 @@ enum What {
     Device(Device),
     /// Every kernel in the model's shapes, as shares of those limits
     Kernels(Kernels),
+    /// The teaching versions of matmul, attention and layernorm, in order, with what each step gains here
+    Ladder(Ladder),
 }
 
 /// How long, how often, and where to.
@@ -74,6 +77,15 @@ impl Effects {
 
 #[derive(clap::Args)]
 struct Device {
+    #[command(flatten)]
+    effects: Effects,
+}
+
+#[derive(clap::Args)]
+struct Ladder {
+    /// Shapes, as of `bench kernels`
+    #[arg(long, value_parser = sizes())]
+    sizes: Option<&'static Shapes>,
     #[command(flatten)]
     effects: Effects,
 }
@@ -139,6 +151,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     match &args.what {
         Some(What::Device(device)) => measure_device(&device.effects, common),
         Some(What::Kernels(kernels)) => measure_kernels(kernels, common),
+        Some(What::Ladder(ladder)) => measure_ladder(ladder, common),
         None => measure_kernels(&args.kernels, common),
     }
 }
@@ -157,6 +170,29 @@ fn measure_device(effects: &Effects, common: &Common) -> Result<()> {
         print(header(&report))?;
     }
     finish(&report, out, common)
+}
+
+fn measure_ladder(args: &Ladder, common: &Common) -> Result<()> {
+    let out = args.effects.file(common)?;
+    let context = open_device(common)?;
+    if context.is_cpu() {
+        return Err(Error::config("bench ladder", "needs a device; the CPU twins run no texts"));
+    }
+    let shapes = shapes(args.sizes, &context);
+    let report = ladder::climb(&context, shapes, args.effects.effort(), &command())?;
+    if !common.json || out.is_some() {
+        print(header(&report))?;
+        for (like, _) in ladder::OWN {
+            print(text::ladder(&ladder::rungs(&report, like)))?;
+        }
+        report.skipped.iter().try_for_each(|reason| print(format_args!("skipped: {reason}")))?;
+    }
+    finish(&report, out, common)
+}
+
+/// The shapes asked for, else those that suit the device.
+fn shapes(asked: Option<&'static Shapes>, context: &Context) -> &'static Shapes {
+    asked.unwrap_or(if context.capabilities().software { &M2AE } else { &LARGE })
 }
 
 fn header(report: &Report) -> String {
@@ -197,7 +233,7 @@ fn measure_kernels(args: &Kernels, common: &Common) -> Result<()> {
     let context = open_device(common)?;
     let dtypes = args.storage.dtypes();
     admit(&texts, &context, common, &dtypes)?;
-    let shapes = args.sizes.unwrap_or(if context.capabilities().software { &M2AE } else { &LARGE });
+    let shapes = shapes(args.sizes, &context);
     let options = Options {
         filter: args.filter.clone(),
         dtypes,

@@ -91,7 +91,8 @@ impl Heads {
         let (o, lse) = attention::launch(ctx, &q, &k, &v, None)?;
         let statistics = attention_statistics::launch(ctx, &o, &grad, &lse)?;
         let kind = self.kind;
-        Ok(Work::new(&inputs, move |ctx| {
+        let [a, b, c, d] = inputs;
+        Ok(Work::new(&[a, b, c, d, &o], move |ctx| {
             let inputs = Inputs { q: &q, k: &k, v: &v, grad: &grad, mask: None, statistics: &statistics };
             Ok(match kind {
                 Kind::Key => {
@@ -132,12 +133,13 @@ impl Heads {
         (scores.iter().map(|s| (s - top).exp() / sum).collect(), top + sum.ln())
     }
 
-    /// Probabilities of query `i`, and the gradients of its scores: P (dP - sum(P dP)), dP = dO V^T.
+    /// Probabilities of query `i`, and the gradients of its scores: P (dP - dO . O), dP = dO V^T. O is given, rounded as it
+    /// is stored: that is what the kernels read.
     fn score_gradients(&self, inputs: &[Vec<f32>], head: usize, i: usize) -> (Vec<f64>, Vec<f64>) {
         let (p, _) = self.probabilities(inputs, head, i);
         let grad = self.row(inputs, 3, head, i);
         let dp: Vec<_> = (0..self.tokens).map(|j| dot(grad, self.row(inputs, 2, head, j))).collect();
-        let mean: f64 = p.iter().zip(&dp).map(|(p, d)| p * d).sum();
+        let mean = dot(grad, self.row(inputs, 4, head, i));
         let ds = p.iter().zip(&dp).map(|(p, d)| p * (d - mean)).collect();
         (p, ds)
     }

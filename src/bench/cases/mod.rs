@@ -84,6 +84,16 @@ impl Shapes {
         across * across
     }
 
+    /// The case that the steps of a kernel's ladder are measured on.
+    pub(super) fn ladder_case(&self, kernel: &str) -> String {
+        let side = self.squares.first().copied().unwrap_or(1);
+        match kernel {
+            "matmul" => format!("matmul {side}x{side}x{side} NN"),
+            "attention" => format!("attention {}x{}x", self.batch, self.heads),
+            other => format!("{other} {}x{}", self.rows(), self.width),
+        }
+    }
+
     /// Rows of all image tokens.
     const fn rows(&self) -> usize {
         self.batch * self.tokens()
