@@ -7,7 +7,10 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use mmae::bench::cases::TINY;
+use mmae::bench::clock::Effort;
 use mmae::bench::foreign::Foreign;
+use mmae::bench::ladder::{STEPS, climb, rungs};
 use mmae::bench::probes;
 use mmae::device::Storage;
 use mmae::{Context, DType};
@@ -151,6 +154,33 @@ fn probes_agree_with_their_twins() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Every step on the kernel's own test cases: lengths of one, primes, broken cells, masks, rows past the grid.
+#[test]
+fn the_ladder_computes_what_it_teaches() {
+    let Some(gpu) = common::gpu(Storage::F16Packed, false) else { return };
+    let mut wrong = Vec::new();
+    for step in STEPS.iter().filter(|step| step.missing(gpu.capabilities()).is_none()) {
+        let found = step.load().unwrap().parity(&gpu, step.dtype).unwrap();
+        if found.covered < 3 || !found.wrong.is_empty() {
+            wrong.push((step.file, step.dtype, found));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn steps_of_a_ladder_are_climbed_in_order() {
+    let Some(gpu) = common::gpu(Storage::F16Packed, false) else { return };
+    let report = climb(&gpu, &TINY, Effort { rounds: 3, least: 1e-3 }, "test").unwrap();
+    let wrong: Vec<_> = report.cases.iter().filter(|row| row.times.is_none()).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let rungs = rungs(&report, "matmul");
+    let files: Vec<_> = rungs.iter().map(|rung| rung.row.text.as_str()).collect();
+    assert!(files.starts_with(&["matmul_1_naive.wgsl", "matmul_2_tiled.wgsl", "matmul_3_registers.wgsl"]), "{files:?}");
+    assert_eq!(files.last(), Some(&"mmae"));
+    assert!(rungs[0].change.contains("naive") && !rungs[0].change.starts_with('/'), "{}", rungs[0].change);
 }
 
 const NAIVE: &str = include_str!("../shaders/ladder/matmul_1_naive.wgsl");

@@ -74,8 +74,7 @@ pub fn calibrate(ctx: &Context, clock: &dyn Clock, effort: Effort) -> Result<Cal
     let count = repetitions(clock, effort, 1, &mut once)?;
     let mut least = [Reading { gpu: None, wall: f64::INFINITY }; 3];
     for _ in 0..ROUNDS {
-        let all =
-            [clock.time(count, &mut once)?, clock.time(2 * count, &mut once)?, clock.time(count, &mut longer)?];
+        let all = [clock.time(count, &mut once)?, clock.time(2 * count, &mut once)?, clock.time(count, &mut longer)?];
         for (least, reading) in least.iter_mut().zip(all) {
             least.wall = least.wall.min(reading.wall);
             least.gpu = least.gpu.into_iter().chain(reading.gpu).reduce(f64::min);

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use naga::{Expression, Literal, Module, TypeInner};
 
 use crate::device::{
-    Context, EpilogueKind, Fitted, Kernel, Language, Part, Source, Storage, Substitute, Variant, parse, translate, validate,
+    Context, EpilogueKind, Fitted, Kernel, Language, Part, Source, Storage, Substitute, Variant, parse, translate,
+    validate,
 };
 use crate::error::{Error, Result, nearest};
 use crate::kernels::ALL;
@@ -94,7 +95,12 @@ impl Foreign {
         let wanted = self::fields(&parse(&Source::join(own, plain(), None))?);
         if fields != wanted {
             let message = format!("Params must be that of {like}: {}", names(&wanted));
-            return Err(Error::Kernel { name: path.into(), file: path.into(), line: line_of(text, "struct Params"), message });
+            return Err(Error::Kernel {
+                name: path.into(),
+                file: path.into(),
+                line: line_of(text, "struct Params"),
+                message,
+            });
         }
         let fit = Fit::new(path, text, &module, contract, fields)?;
         validate(&source)?;
@@ -163,7 +169,8 @@ fn plain() -> Variant {
 /// Parts that the text asks for in a comment `// parts: grid reduce` before its first line of code, else those of the kernel.
 fn parts(path: &str, text: &str, own: &[Part]) -> Result<Vec<Part>> {
     let head = text.lines().take_while(|line| line.trim().is_empty() || line.starts_with("//"));
-    let Some((line, list)) = head.zip(1..).find_map(|(l, n)| Some((n, l.trim_start_matches('/').trim().strip_prefix("parts:")?)))
+    let Some((line, list)) =
+        head.zip(1..).find_map(|(l, n)| Some((n, l.trim_start_matches('/').trim().strip_prefix("parts:")?)))
     else {
         return Ok(own.to_vec());
     };
@@ -277,15 +284,13 @@ fn word(params: &[u8], at: usize) -> Option<u32> {
 
 /// The default of an `override NAME: u32`, at least 1.
 fn number(path: &str, text: &str, module: &Module, name: &str) -> Result<u64> {
-    let wrong = |message: String| Error::Kernel {
-        name: path.into(),
-        file: path.into(),
-        line: line_of(text, name),
-        message,
-    };
+    let wrong =
+        |message: String| Error::Kernel { name: path.into(), file: path.into(), line: line_of(text, name), message };
     let found = module.overrides.iter().find(|(_, o)| o.name.as_deref() == Some(name));
     let Some((_, found)) = found else {
-        return Err(wrong(format!("declare `override {name}: u32 = …;`, what one workgroup computes; see docs/bench.md")));
+        return Err(wrong(format!(
+            "declare `override {name}: u32 = …;`, what one workgroup computes; see docs/bench.md"
+        )));
     };
     match found.init.map(|init| &module.global_expressions[init]) {
         Some(Expression::Literal(Literal::U32(value))) if *value > 0 => Ok(u64::from(*value)),

@@ -58,7 +58,10 @@ pub const STEPS: [Step; 11] = [
 /// The kernels that the ladders lead to, and what they add to the last step.
 pub const OWN: [(&str, &str); 3] = [
     ("matmul", "what training uses: tiles in registers, and the form that suits the device (see variant)"),
-    ("attention", "what training uses: online softmax, four queries and their outputs in the registers of one invocation"),
+    (
+        "attention",
+        "what training uses: online softmax, four queries and their outputs in the registers of one invocation",
+    ),
     ("layernorm", "what training uses: a workgroup shared by several rows where they are many"),
 ];
 
@@ -115,8 +118,7 @@ pub fn climb(ctx: &Context, shapes: &Shapes, effort: Effort, command: &str) -> R
                 continue;
             }
             let filter = Some(shapes.ladder_case(like));
-            let options =
-                Options { filter, dtypes: vec![dtype], shapes, effort, texts, command: command.to_owned() };
+            let options = Options { filter, dtypes: vec![dtype], shapes, effort, texts, command: command.to_owned() };
             every_case(ctx, &clock, &found, &options, &mut report, &mut |_: Event<'_>| {})?;
         }
     }

@@ -227,7 +227,11 @@ pub fn cases() -> Vec<Case> {
         let case = move |ctx: &Context, reads: bool| {
             let x = samples::normal(ctx, &[4 * 5000], DType::F32, 1)?;
             let y = if reads { sums(ctx, &x, form)? } else { Tensor::empty(ctx, x.dims(), DType::F32)? };
-            if reads { read(ctx, &x, &y, form)? } else { copy(ctx, &x, &y, form)? }
+            if reads {
+                read(ctx, &x, &y, form)?
+            } else {
+                copy(ctx, &x, &y, form)?
+            }
             Ok(vec![y])
         };
         cases.push(Case::new(format!("copy {form:?}"), Tolerance::exact(), move |ctx, _| case(ctx, false)));

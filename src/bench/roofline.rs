@@ -54,7 +54,8 @@ pub fn roofline(report: &Report) -> Result<String> {
 }
 
 fn label(value: &f64) -> String {
-    super::text::short(*value).trim_end_matches('0').trim_end_matches('.').to_owned()
+    let text = super::text::short(*value);
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 /// `roof` in GFLOP/s and GB/s.
@@ -92,7 +93,7 @@ fn draw(svg: &mut String, title: &str, roof: (f64, f64), points: &[Point]) -> Re
     let arithmetic = format!("{} GFLOP/s in registers", super::text::short(roof.0));
     let memory = format!("{} GB/s copied", super::text::short(roof.1));
     chart
-        .draw_series([at((ridge * right).sqrt(), roof.0 * 1.3, arithmetic), at(left * 1.1, roof.0 * 1.3, memory)])
+        .draw_series([at(ridge, roof.0 * 1.25, arithmetic), at(start * 1.1, start * roof.1 * 4.0, memory)])
         .map_err(text)?;
     for p in points {
         chart.draw_series([Circle::new((p.x, p.y), 4, p.colour.filled())]).map_err(text)?;
@@ -109,4 +110,14 @@ fn draw(svg: &mut String, title: &str, roof: (f64, f64), points: &[Point]) -> Re
         list.draw(&Text::new(rest, place, ("sans-serif", 12).into_font())).map_err(text)?;
     }
     area.present().map_err(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_keep_their_zeros() {
+        assert_eq!([0.01, 0.1, 1.0, 10.0, 100.0, 1000.0].map(|x| label(&x)), ["0.01", "0.1", "1", "10", "100", "1000"]);
+    }
 }

@@ -42,7 +42,10 @@ pub fn ceilings(found: &Ceilings) -> String {
     let mut lines = vec![
         format!("multiply-add, registers     {:>8} GFLOP/s  ({})", giga(found.fma), found.fma_form),
         format!("  loaded from f32 storage   {:>8} GFLOP/s  (each cell used 8 times)", giga(found.fma_stored_f32)),
-        format!("  loaded from f16 storage   {:>8} GFLOP/s  (converted, then used 8 times)", giga(found.fma_stored_f16)),
+        format!(
+            "  loaded from f16 storage   {:>8} GFLOP/s  (converted, then used 8 times)",
+            giga(found.fma_stored_f16)
+        ),
         match found.matrix {
             Some(rate) => format!("  cooperative matrices      {:>8} GFLOP/s", giga(rate)),
             None => "  cooperative matrices      not available".into(),
@@ -68,7 +71,12 @@ pub fn clock(report: &Report) -> String {
     let used = if report.device.features.iter().any(|f| f == "timestamps") { used } else { wall };
     let lines = report.calibration.iter().map(|c| format!("  {}", c.line())).collect::<Vec<_>>();
     let verdict = if report.trusted { "" } else { "\n  DO NOT TRUST THE TIMES OF THIS RUN" };
-    format!("clock     {used}; median of {} rounds of {} ms\n{}{verdict}", report.rounds, report.round_ms, lines.join("\n"))
+    format!(
+        "clock     {used}; median of {} rounds of {} ms\n{}{verdict}",
+        report.rounds,
+        report.round_ms,
+        lines.join("\n")
+    )
 }
 
 /// Heads of the columns of [`row`].
@@ -112,7 +120,10 @@ pub fn ladder(rungs: &[Rung<'_>]) -> String {
     let mut lines = vec![
         String::new(),
         format!("{} {}", first.row.kernel, first.row.case),
-        format!("  {:<30} {:<4} {:>9} {:>8} {:>7} {:>6} {:>6}  what changed", "step", "", "ms", "GFLOP/s", "GB/s", "roof", "gain"),
+        format!(
+            "  {:<30} {:<4} {:>9} {:>8} {:>7} {:>6} {:>6}  what changed",
+            "step", "", "ms", "GFLOP/s", "GB/s", "roof", "gain"
+        ),
     ];
     let mut before = None;
     for Rung { row, change } in rungs {
@@ -141,7 +152,8 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        let cases = [(0.0, "0"), (0.01234, "0.0123"), (1.234, "1.23"), (12.34, "12.3"), (1234.5, "1234"), (1e-9, "0.00000")];
+        let cases =
+            [(0.0, "0"), (0.01234, "0.0123"), (1.234, "1.23"), (12.34, "12.3"), (1234.5, "1234"), (1e-9, "0.00000")];
         let wrong: Vec<_> = cases.iter().map(|(x, want)| (want, short(*x))).filter(|(a, b)| *a != b).collect();
         assert!(wrong.is_empty(), "{wrong:?}");
         assert_eq!([bytes(256 << 10), bytes(1 << 30), bytes(1000)], ["256 KiB", "1 GiB", "1000 B"]);

@@ -203,10 +203,8 @@ fn header(report: &Report) -> String {
 /// Writes the report where it is wanted, and fails when a result was wrong.
 fn finish(report: &Report, out: Option<&Path>, common: &Common) -> Result<()> {
     if common.json {
-        let value = serde_json::to_value(report).map_err(|e| Error::Check {
-            what: "writing the report".into(),
-            detail: e.to_string(),
-        })?;
+        let value = serde_json::to_value(report)
+            .map_err(|e| Error::Check { what: "writing the report".into(), detail: e.to_string() })?;
         match out {
             Some(path) => files::write(path, format!("{value:#}\n").as_bytes())?,
             None => print_json(&value)?,
@@ -274,7 +272,10 @@ fn texts(args: &Kernels) -> Result<Vec<Foreign>> {
     let like = args.like.as_deref().unwrap_or_default();
     let load = |path: &PathBuf| Foreign::new(&path.to_string_lossy(), &files::read_text(path)?, like);
     if args.wgsl.is_empty() && !like.is_empty() {
-        return Err(Error::config("--like", format!("needs --wgsl FILE; texts can stand in for {}", likes().join(", "))));
+        return Err(Error::config(
+            "--like",
+            format!("needs --wgsl FILE; texts can stand in for {}", likes().join(", ")),
+        ));
     }
     args.wgsl.iter().map(load).collect()
 }
@@ -294,7 +295,8 @@ fn admit(texts: &[Foreign], context: &Context, common: &Common, dtypes: &[DType]
         for &dtype in dtypes {
             let found = text.parity(&checked, dtype)?;
             if let Some(first) = found.wrong.first() {
-                let detail = format!("{} differences from the twin of {}, the first: {first}", found.wrong.len(), text.like);
+                let detail =
+                    format!("{} differences from the twin of {}, the first: {first}", found.wrong.len(), text.like);
                 return Err(Error::Check { what: text.name.clone(), detail });
             }
             if found.covered == 0 {

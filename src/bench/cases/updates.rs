@@ -23,7 +23,8 @@ pub(super) fn cases(shapes: &Shapes) -> Vec<Case> {
     let n = shapes.parameters;
     let label = format!("{n} elements");
     // AdamW reads four tensors and writes three, and the working copy; the average reads two and writes one, and its copy.
-    let costs = [(2.0, 0, n), (15.0, n, 7 * n), (3.0, n, 3 * n)].map(|(each, stored, words)| (each * n as f64, stored, words));
+    let costs =
+        [(2.0, 0, n), (15.0, n, 7 * n), (3.0, n, 3 * n)].map(|(each, stored, words)| (each * n as f64, stored, words));
     vec![
         twinned("sum_squares", &label, costs[0], Tolerance::sum(n), move |ctx, _, seed| {
             let x = samples::normal(ctx, &[n], DType::F32, seed)?;
@@ -47,8 +48,10 @@ pub(super) fn cases(shapes: &Shapes) -> Vec<Case> {
             }))
         }),
         twinned("ema", &label, costs[2], Tolerance::elementwise(), move |ctx, dtype, seed| {
-            let (source, average) =
-                (samples::normal(ctx, &[n], DType::F32, 4 * seed)?, samples::normal(ctx, &[n], DType::F32, 4 * seed + 1)?);
+            let (source, average) = (
+                samples::normal(ctx, &[n], DType::F32, 4 * seed)?,
+                samples::normal(ctx, &[n], DType::F32, 4 * seed + 1)?,
+            );
             let working = Tensor::empty(ctx, &[n], dtype)?;
             let (control, schedule) = blocks(ctx)?;
             Ok(Work::new(&[&source.clone()], move |ctx| {
