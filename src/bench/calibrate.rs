@@ -117,7 +117,8 @@ mod tests {
 
     #[test]
     fn clocks_that_lie_are_not_trusted() {
-        let cases: [(&str, fn(f64) -> f64, bool); 6] = [
+        type Time = fn(f64) -> f64;
+        let cases: [(&str, Time, bool); 6] = [
             ("an honest one", |work| work, true),
             ("one with a small constant part", |work| work + 1e-4, true),
             ("one that stands still", |_| 0.05, false),

@@ -6,11 +6,14 @@ use crate::kernels::Tolerance;
 use crate::shape::DType;
 use crate::tensor::Tensor;
 
+/// Launches once and returns the outputs to compare.
+type Run = Box<dyn Fn(&Context) -> Result<Vec<Tensor>>>;
+
 /// Inputs on a device and the launch over them.
 pub struct Work {
     /// What the launch reads, in the order that [`Expected`] is given it.
     pub inputs: Vec<Tensor>,
-    run: Box<dyn Fn(&Context) -> Result<Vec<Tensor>>>,
+    run: Run,
 }
 
 impl Work {

@@ -142,7 +142,7 @@ impl Stamps {
         device.poll(wgpu::PollType::wait_indefinitely()).map_err(|e| lost(&e))?;
         receiver.recv().unwrap_or_else(|error| Err(error.to_string())).map_err(|e| lost(&e))?;
         let ticks: Vec<u64> =
-            bytemuck::pod_collect_to_vec(&self.readable.slice(..).get_mapped_range().map_err(|e| lost(&e))?.to_vec());
+            bytemuck::pod_collect_to_vec(&self.readable.slice(..).get_mapped_range().map_err(|e| lost(&e))?);
         self.readable.unmap();
         let between = ticks.get(1).zip(ticks.first()).map_or(0, |(last, first)| last.saturating_sub(*first));
         Ok(Duration::from_secs_f64(between as f64 * 1e-9 * f64::from(queue.get_timestamp_period())))

@@ -51,6 +51,12 @@ fn apart(a: Quartiles, b: Quartiles) -> bool {
     a.high < b.low || b.high < a.low
 }
 
+/// Everything with a time: kernels, then steps.
+fn timed(report: &Report) -> Vec<(String, Quartiles)> {
+    let cases = report.cases.iter().filter_map(|row| Some((row.key(), row.times.as_ref()?.ms)));
+    cases.chain(report.steps.iter().map(|step| (step.key(), step.ms))).collect()
+}
+
 /// Compares `after` with `before`.
 #[must_use]
 pub fn compare(before: &Report, after: &Report) -> Comparison {
@@ -69,18 +75,17 @@ pub fn compare(before: &Report, after: &Report) -> Comparison {
             found.warnings.push(format!("different {what}: {a}; {b}"));
         }
     }
-    for a in &before.cases {
-        let b = after.cases.iter().find(|b| b.key() == a.key());
-        let Some((x, y)) = a.times.as_ref().zip(b.and_then(|b| b.times.as_ref())) else {
-            found.alone.push(a.key());
+    let (timed, others) = (timed(before), timed(after));
+    for (key, x) in &timed {
+        let Some((_, y)) = others.iter().find(|(other, _)| other == key) else {
+            found.alone.push(key.clone());
             continue;
         };
-        let ratio = if x.ms.median > 0.0 { y.ms.median / x.ms.median } else { 0.0 };
-        let moved = apart(x.ms, y.ms) && (ratio - 1.0).abs() > LEAST;
-        found.pairs.push(Pair { key: a.key(), ms: (x.ms.median, y.ms.median), ratio, moved });
+        let ratio = if x.median > 0.0 { y.median / x.median } else { 0.0 };
+        let moved = apart(*x, *y) && (ratio - 1.0).abs() > LEAST;
+        found.pairs.push(Pair { key: key.clone(), ms: (x.median, y.median), ratio, moved });
     }
-    let timed = |key: &str| before.cases.iter().any(|a| a.key() == key);
-    found.alone.extend(after.cases.iter().map(super::report::Row::key).filter(|key| !timed(key)));
+    found.alone.extend(others.into_iter().map(|(key, _)| key).filter(|key| !timed.iter().any(|(k, _)| k == key)));
     found
 }
 

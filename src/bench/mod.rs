@@ -9,6 +9,7 @@
 //! measure.rs    times of several texts of one kernel, in turns
 //! foreign.rs    a reader's own text in a kernel's place
 //! ladder.rs     the teaching versions, shaders/ladder/, by the same way
+//! step.rs       whole training steps, and how their cost grows
 //! run.rs        all of it in order; report.rs, text.rs, roofline.rs, compare.rs say what was found
 //! ```
 
@@ -26,4 +27,5 @@ pub mod probes;
 pub mod report;
 pub mod roofline;
 pub mod run;
+pub mod step;
 pub mod text;

@@ -6,6 +6,7 @@ use super::calibrate::Calibration;
 use super::ceilings::Ceilings;
 use super::clock::Spread;
 use super::measure::Timing;
+use super::step::Step;
 use crate::device::{Context, Launched};
 
 /// Version of the JSON schema in docs/bench.md.
@@ -38,6 +39,9 @@ pub struct Report {
     pub ceilings: Option<Ceilings>,
     /// What kernels made of it.
     pub cases: Vec<Row>,
+    /// Whole training steps.
+    #[serde(default)]
+    pub steps: Vec<Step>,
     /// What was not measured, and why.
     pub skipped: Vec<String>,
 }
@@ -143,7 +147,9 @@ pub struct Quartiles {
 }
 
 impl Quartiles {
-    fn of(seconds: Spread) -> Self {
+    /// Of seconds.
+    #[must_use]
+    pub fn of(seconds: Spread) -> Self {
         Self { low: 1e3 * seconds.low, median: 1e3 * seconds.median, high: 1e3 * seconds.high }
     }
 }

@@ -62,6 +62,7 @@ pub fn begin(ctx: &Context, clock: &DeviceClock, effort: Effort, command: &str) 
         trusted: first.trusted(),
         ceilings: None,
         cases: Vec::new(),
+        steps: Vec::new(),
         skipped: Vec::new(),
     })
 }

@@ -1,5 +1,7 @@
 //! `mmae bench`: the kernel laboratory.
 
+mod step;
+
 use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -40,6 +42,8 @@ enum What {
     Kernels(Kernels),
     /// The teaching versions of matmul, attention and layernorm, in order, with what each step gains here
     Ladder(Ladder),
+    /// Whole training steps on synthetic batches
+    Step(step::Args),
 }
 
 /// How long, how often, and where to.
@@ -152,6 +156,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         Some(What::Device(device)) => measure_device(&device.effects, common),
         Some(What::Kernels(kernels)) => measure_kernels(kernels, common),
         Some(What::Ladder(ladder)) => measure_ladder(ladder, common),
+        Some(What::Step(step)) => step::run(step, common),
         None => measure_kernels(&args.kernels, common),
     }
 }
