@@ -13,8 +13,10 @@ use crate::tensor::Tensor;
 /// jumps, or counts something else.
 pub const BAND: (f64, f64) = (1.75, 2.25);
 
-/// How often each is measured. The shortest time of each counts: what disturbs a round only makes it longer.
-const ROUNDS: usize = 7;
+/// How often each is measured, and how long at least. The shortest time of each counts: what disturbs a round only makes it
+/// longer, and many short rounds find more moments without disturbance than a few long ones.
+const ROUNDS: usize = 25;
+const LEAST: f64 = 5e-3;
 
 /// What twice the work read as, by each clock: twice the launches, and twice the loop inside one launch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +73,7 @@ pub fn calibrate(ctx: &Context, clock: &dyn Clock, effort: Effort) -> Result<Cal
     let y = Tensor::empty(ctx, &[4 * cells], DType::F32)?;
     let mut once = |_: usize| probes::fma(ctx, &y, steps, probes::FORMS[0]).map(|_| ());
     let mut longer = |_: usize| probes::fma(ctx, &y, 2 * steps, probes::FORMS[0]).map(|_| ());
+    let effort = Effort { least: effort.least.min(LEAST), ..effort };
     let count = repetitions(clock, effort, 1, &mut once)?;
     let mut least = [Reading { gpu: None, wall: f64::INFINITY }; 3];
     for _ in 0..ROUNDS {
