@@ -6,11 +6,13 @@ use plotters::prelude::*;
 use super::report::Report;
 use crate::error::{Error, Result};
 
+/// Width, and least height: a long list makes the picture taller.
 const SIZE: (u32, u32) = (1200, 760);
 /// Pixels at the right for the numbered list.
 const LIST: i32 = 430;
-/// Lines of the list that fit.
-const LINES: usize = 46;
+/// Pixels above the list, and of a line of it.
+const TOP: i32 = 24;
+const LINE: i32 = 15;
 /// Memory-bound and arithmetic-bound cases, in colours that people with any colour vision can tell apart.
 const COLOURS: [RGBColor; 2] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0)];
 
@@ -63,7 +65,8 @@ fn draw(svg: &mut String, title: &str, roof: (f64, f64), points: &[Point]) -> Re
     let text = |e: DrawingAreaErrorKind<_>| e.to_string();
     let low = points.iter().map(|p| p.y).fold(roof.0 / 10.0, f64::min) / 2.0;
     let (left, right) = points.iter().fold((0.1f64, 100.0f64), |(l, r), p| (l.min(p.x / 2.0), r.max(p.x * 2.0)));
-    let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+    let height = SIZE.1.max((TOP + LINE) as u32 + LINE as u32 * points.len() as u32);
+    let area = SVGBackend::with_string(svg, (SIZE.0, height)).into_drawing_area();
     area.fill(&WHITE).map_err(text)?;
     let (plot, list) = area.split_horizontally(SIZE.0 as i32 - LIST);
     let mut chart = ChartBuilder::on(&plot)
@@ -93,21 +96,16 @@ fn draw(svg: &mut String, title: &str, roof: (f64, f64), points: &[Point]) -> Re
     let arithmetic = format!("{} GFLOP/s in registers", super::text::short(roof.0));
     let memory = format!("{} GB/s copied", super::text::short(roof.1));
     chart
-        .draw_series([at(ridge, roof.0 * 1.25, arithmetic), at(start * 1.1, start * roof.1 * 4.0, memory)])
+        .draw_series([at(ridge, roof.0 * 1.25, arithmetic), at(start * 1.1, start * roof.1 * 7.0, memory)])
         .map_err(text)?;
     for p in points {
         chart.draw_series([Circle::new((p.x, p.y), 4, p.colour.filled())]).map_err(text)?;
         chart.draw_series([at(p.x * 1.04, p.y * 1.06, p.number.to_string())]).map_err(text)?;
     }
-    for (line, p) in points.iter().take(LINES).enumerate() {
+    for (line, p) in points.iter().enumerate() {
         let style = ("sans-serif", 12).into_font().color(&p.colour);
-        let place = (4, 24 + 15 * line as i32);
+        let place = (4, TOP + LINE * line as i32);
         list.draw(&Text::new(format!("{:>2}  {}", p.number, p.name), place, style)).map_err(text)?;
-    }
-    if points.len() > LINES {
-        let rest = format!("and {} more in the report", points.len() - LINES);
-        let place = (4, 24 + 15 * LINES as i32);
-        list.draw(&Text::new(rest, place, ("sans-serif", 12).into_font())).map_err(text)?;
     }
     area.present().map_err(text)
 }
