@@ -29,6 +29,33 @@ pub struct Counters {
     pub largest_binding: (u64, &'static str),
 }
 
+impl Counters {
+    /// What has been added since `before`.
+    pub(super) fn since(&self, before: &Self) -> Self {
+        let kernels = self.kernels.iter().filter_map(|(name, now)| {
+            let then = before.kernels.get(name).copied().unwrap_or_default();
+            (now.0 > then.0).then(|| (*name, (now.0 - then.0, now.1 - then.1, now.2 - then.2)))
+        });
+        Self {
+            launches: self.launches - before.launches,
+            flops: self.flops - before.flops,
+            bytes: self.bytes - before.bytes,
+            kernels: kernels.collect(),
+            largest_binding: self.largest_binding,
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.launches += other.launches;
+        self.flops += other.flops;
+        self.bytes += other.bytes;
+        for (name, more) in &other.kernels {
+            let kernel = self.kernels.entry(name).or_default();
+            *kernel = (kernel.0 + more.0, kernel.1 + more.1, kernel.2 + more.2);
+        }
+    }
+}
+
 pub(super) enum Executor {
     Gpu { recorder: Box<Mutex<Recorder>>, device: wgpu::Device, queue: wgpu::Queue },
     Cpu,
@@ -215,6 +242,10 @@ impl Context {
             recorder.pipelines.clear();
             recorder.forget_bind_groups();
         }
+    }
+
+    pub(super) fn count(&self, counted: &Counters) {
+        lock(&self.0.counters).add(counted);
     }
 
     pub(super) fn execute(&self, launch: &Launch<'_>) -> Result<()> {

@@ -128,14 +128,25 @@ pub fn launch(
     out: DType,
     epilogue: Epilogue<'_>,
 ) -> Result<Tensor> {
-    let sides = |t: &Tensor, swap: bool| {
-        if swap { (t.shape().last(), t.shape().rows()) } else { (t.shape().rows(), t.shape().last()) }
-    };
-    let ((rows, inner), (inner_b, width)) = (sides(a, form.trans_a), sides(b, form.trans_b));
-    if inner != inner_b {
-        return Err(Error::shape("matmul", format!("inner lengths alike, A {} {form:?}", a.shape()), b.shape()));
-    }
+    let (rows, width) = sides(form, a, b)?.0;
     let c = Tensor::empty(ctx, &[rows, width], out)?;
+    launch_into(ctx, form, a, b, &c, epilogue)?;
+    Ok(c)
+}
+
+/// [`launch`] into given memory of M N values.
+///
+/// # Errors
+/// As [`launch`]; `Error::Shape` when `c` is too small.
+pub fn launch_into(
+    ctx: &Context,
+    form: &Matmul,
+    a: &Tensor,
+    b: &Tensor,
+    c: &Tensor,
+    epilogue: Epilogue<'_>,
+) -> Result<()> {
+    let ((rows, width), inner) = sides(form, a, b)?;
     let batched = Batched {
         form: *form,
         batches: 1,
@@ -144,11 +155,22 @@ pub fn launch(
         inner,
         a_row: a.shape().cells(),
         b_row: b.shape().cells(),
-        c_row: c.shape().cells(),
+        c_row: width.div_ceil(4),
         ..Batched::default()
     };
-    launch_batched(ctx, &batched, a, b, &c, epilogue)?;
-    Ok(c)
+    launch_batched(ctx, &batched, a, b, c, epilogue)
+}
+
+/// (M, N) and K of a product.
+fn sides(form: &Matmul, a: &Tensor, b: &Tensor) -> Result<((usize, usize), usize)> {
+    let sides = |t: &Tensor, swap: bool| {
+        if swap { (t.shape().last(), t.shape().rows()) } else { (t.shape().rows(), t.shape().last()) }
+    };
+    let ((rows, inner), (inner_b, width)) = (sides(a, form.trans_a), sides(b, form.trans_b));
+    if inner != inner_b {
+        return Err(Error::shape("matmul", format!("inner lengths alike, A {} {form:?}", a.shape()), b.shape()));
+    }
+    Ok(((rows, width), inner))
 }
 
 /// Writes a batch of products into `c`.

@@ -217,7 +217,9 @@ impl Run {
         }
     }
 
-    fn sample(&self, monitor: &mut Monitor, report: Report<'_>) -> Result<()> {
+    fn sample(&mut self, monitor: &mut Monitor, report: Report<'_>) -> Result<()> {
+        // The recorded step's memory serves the samples meanwhile.
+        self.trainer.forget_recording();
         let step = self.trainer.step_number();
         let picture = samples::picture(&self.trainer.model, &self.tokenizer, &self.pictured)?;
         // What only inference needs goes back to the device.
