@@ -32,6 +32,8 @@ pub enum Part {
     Philox,
     /// GELU and its slope.
     Gelu,
+    /// Parameters and products of the attention kernels.
+    Attention,
 }
 
 impl Part {
@@ -42,6 +44,7 @@ impl Part {
             Self::Grid => ("parts/grid.wgsl", include_str!("../../shaders/parts/grid.wgsl")),
             Self::Reduce => ("parts/reduce.wgsl", include_str!("../../shaders/parts/reduce.wgsl")),
             Self::Philox => ("parts/philox.wgsl", include_str!("../../shaders/parts/philox.wgsl")),
+            Self::Attention => ("parts/attention.wgsl", include_str!("../../shaders/parts/attention.wgsl")),
             Self::Gelu => ("parts/gelu.wgsl", include_str!("../../shaders/parts/gelu.wgsl")),
         }
     }

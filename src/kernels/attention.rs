@@ -12,7 +12,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "attention",
     source: include_str!("../../shaders/attention.wgsl"),
-    parts: &[Part::Grid],
+    parts: &[Part::Grid, Part::Attention],
     bindings: &[
         Binding::stored("q"),
         Binding::stored("k"),
@@ -74,7 +74,7 @@ impl Cut {
             });
         }
         let cells = q.shape().cells();
-        let slice = if cells <= 4 { 4 } else { slice };
+        let slice = slice.min(cells.div_ceil(4) * 4).next_power_of_two();
         let workgroup = if ctx.capabilities().software { 8 } else { 32 };
         let rows = if own_keys { keys } else { queries };
         let params = Params {
@@ -120,7 +120,7 @@ pub(super) fn mask_or_none(ctx: &Context, mask: Option<&Tensor>, k: &Tensor) -> 
 /// # Errors
 /// `Error::Shape` when shapes differ, `Error::Limit` for heads wider than [`MAX_HEAD`].
 pub fn launch(ctx: &Context, q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-    let slice = 8;
+    let slice = if ctx.capabilities().software { 16 } else { 8 };
     let cut = Cut::new(ctx, q, k, false, slice)?;
     if v.shape() != k.shape() {
         return Err(Error::shape("attention", format!("v {}", k.shape()), v.shape()));
@@ -255,10 +255,10 @@ pub fn cases() -> Vec<Case> {
 
 /// Wrong texts.
 pub const FAULTS: &[Fault] = &[
-    Fault { find: "l = l * shrink +", replace: "l = l +" },
-    Fault { find: "sum[1] * s.shrink.y", replace: "sum[1]" },
+    Fault { find: "l = l * f +", replace: "l = l +" },
+    Fault { find: "sum[1] * by.y", replace: "sum[1]" },
     Fault { find: "mask[head / p.heads", replace: "mask[head" },
-    Fault { find: "s.key + 4u, cell", replace: "s.key, cell" },
+    Fault { find: "s0 = s1; s1 = s2;", replace: "s0 = s1;" },
     Fault { find: "m + log(l)", replace: "log(l)" },
     Fault { find: "1.0 / l, l > vec4(0.0)", replace: "1.0 / l, l > vec4(-1.0)" },
 ];
