@@ -2,7 +2,7 @@
 // is 0 gets no weight; a row without any key gives 0. The row's log-sum-exp is kept for the backward pass.
 //
 // q, o (B, H, I, d), k, v (B, H, J, d), mask F32 (B, J), lse F32 (B, H, I).
-// Online softmax (Milakov and Gimelshein, 2018; Dao and others, 2022): keys come in blocks of 16; the running sum l
+// Online softmax (Milakov and Gimelshein, 2018; Dao and others, 2022): keys come in blocks of KEYS; the running sum l
 // and the output are rescaled by exp(m - m') when a block raises the maximum m. No score is ever stored.
 //
 // Work: one invocation owns four queries and SLICE cells of their outputs in registers, as 4x4 matrices; wider heads
@@ -11,6 +11,7 @@
 // Cost: 2 B H I J d (1 + slices) FLOPs; K and V are read once per four queries, mostly from caches; o is written once.
 
 override SLICE: u32 = 8u;      // cells of a row per invocation: 4, 8 or 16, as registers allow
+override KEYS: u32 = 16u;      // keys per block: 16, or 4 where keys are few
 override WORKGROUP: u32 = 8u;
 // Params, add and places stand in parts/attention.wgsl, which all three kernels of attention share.
 
@@ -80,21 +81,27 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     var o8 = mat4x4<f32>(); var o9 = mat4x4<f32>(); var o10 = mat4x4<f32>(); var o11 = mat4x4<f32>();
     var o12 = mat4x4<f32>(); var o13 = mat4x4<f32>(); var o14 = mat4x4<f32>(); var o15 = mat4x4<f32>();
     var m = vec4(LOWEST); var l = vec4(0.0);
-    for (var key = 0u; key < p.keys; key += 16u) {
+    for (var key = 0u; key < p.keys; key += KEYS) {
         var s0 = mat4x4<f32>(); var s1 = mat4x4<f32>(); var s2 = mat4x4<f32>(); var s3 = mat4x4<f32>();
         for (var cell = 0u; cell < p.cells; cell++) {
             let columns = transpose(load_q(head, query, cell));
             s0 = add(s0, load_k(head, key, cell), columns);
-            s1 = add(s1, load_k(head, key + 4u, cell), columns);
-            s2 = add(s2, load_k(head, key + 8u, cell), columns);
-            s3 = add(s3, load_k(head, key + 12u, cell), columns);
+            if (KEYS > 4u) {
+                s1 = add(s1, load_k(head, key + 4u, cell), columns);
+                s2 = add(s2, load_k(head, key + 8u, cell), columns);
+                s3 = add(s3, load_k(head, key + 12u, cell), columns);
+            }
         }
-        s0 = scores(s0, head, key); s1 = scores(s1, head, key + 4u);
-        s2 = scores(s2, head, key + 8u); s3 = scores(s3, head, key + 12u);
-        let top = max(m, max(max(highest(s0), highest(s1)), max(highest(s2), highest(s3))));
+        s0 = scores(s0, head, key);
+        var top = max(m, highest(s0));
+        if (KEYS > 4u) {
+            s1 = scores(s1, head, key + 4u); s2 = scores(s2, head, key + 8u); s3 = scores(s3, head, key + 12u);
+            top = max(top, max(highest(s1), max(highest(s2), highest(s3))));
+            s1 = weights(s1, top); s2 = weights(s2, top); s3 = weights(s3, top);
+        }
+        s0 = weights(s0, top);
         let f = exp(m - top);
         m = top;
-        s0 = weights(s0, m); s1 = weights(s1, m); s2 = weights(s2, m); s3 = weights(s3, m);
         l = l * f + (s0 + s1 + s2 + s3) * vec4(1.0);
         o0 = shrunk(o0, f); o1 = shrunk(o1, f); o2 = shrunk(o2, f); o3 = shrunk(o3, f);
         if (SLICE > 4u) {
@@ -104,8 +111,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
             o8 = shrunk(o8, f); o9 = shrunk(o9, f); o10 = shrunk(o10, f); o11 = shrunk(o11, f);
             o12 = shrunk(o12, f); o13 = shrunk(o13, f); o14 = shrunk(o14, f); o15 = shrunk(o15, f);
         }
-        // The four blocks of weights take turns in s0, so that the text of their products stands here once.
-        for (var at = key; at < min(key + 16u, p.keys); at += 4u) {
+        // The blocks of weights take turns in s0, so that the text of their products stands here once.
+        for (var at = key; at < min(key + KEYS, p.keys); at += 4u) {
             let w = transpose(s0);
             s0 = s1; s1 = s2; s2 = s3;
             o0 = add(o0, w, load_v(head, at, slice)); o1 = add(o1, w, load_v(head, at, slice + 1u));

@@ -3,11 +3,12 @@
 //
 // q, do (B, H, I, d), k, v, dk, dv (B, H, J, d), mask F32 (B, J), statistics F32 (B, H, 2, I): lse and delta.
 //
-// Work: one invocation owns four keys and SLICE cells of both gradients in registers; queries come in blocks of 16 and
+// Work: one invocation owns four keys and SLICE cells of both gradients in registers; queries come in blocks of QUERIES and
 // are the columns of the matrices of scores.
 // Cost: 4 B H I J d (slices + 1) FLOPs; q and do are read once per four keys, mostly from caches.
 
 override SLICE: u32 = 8u;      // cells of a row per invocation: 4, 8 or 16, as registers allow
+override QUERIES: u32 = 16u;   // queries per block: 16, or 4 where they are few and compiling would take longer than running
 override WORKGROUP: u32 = 8u;
 // Params, add and places stand in parts/attention.wgsl, which all three kernels of attention share.
 
@@ -84,7 +85,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     var a12 = mat4x4<f32>(); var a13 = mat4x4<f32>(); var a14 = mat4x4<f32>(); var a15 = mat4x4<f32>();
     var b8 = mat4x4<f32>(); var b9 = mat4x4<f32>(); var b10 = mat4x4<f32>(); var b11 = mat4x4<f32>();
     var b12 = mat4x4<f32>(); var b13 = mat4x4<f32>(); var b14 = mat4x4<f32>(); var b15 = mat4x4<f32>();
-    for (var query = 0u; query < p.queries; query += 16u) {
+    for (var query = 0u; query < p.queries; query += QUERIES) {
         var s0 = mat4x4<f32>(); var s1 = mat4x4<f32>(); var s2 = mat4x4<f32>(); var s3 = mat4x4<f32>();
         var g0 = mat4x4<f32>(); var g1 = mat4x4<f32>(); var g2 = mat4x4<f32>(); var g3 = mat4x4<f32>();
         for (var cell = 0u; cell < p.cells; cell++) {
@@ -92,15 +93,17 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
             let values = transpose(load_v(head, key, cell));
             s0 = add(s0, load_q(head, query, cell), columns);
             g0 = add(g0, load_grad(head, query, cell), values);
-            s1 = add(s1, load_q(head, query + 4u, cell), columns);
-            g1 = add(g1, load_grad(head, query + 4u, cell), values);
-            s2 = add(s2, load_q(head, query + 8u, cell), columns);
-            g2 = add(g2, load_grad(head, query + 8u, cell), values);
-            s3 = add(s3, load_q(head, query + 12u, cell), columns);
-            g3 = add(g3, load_grad(head, query + 12u, cell), values);
+            if (QUERIES > 4u) {
+                s1 = add(s1, load_q(head, query + 4u, cell), columns);
+                g1 = add(g1, load_grad(head, query + 4u, cell), values);
+                s2 = add(s2, load_q(head, query + 8u, cell), columns);
+                g2 = add(g2, load_grad(head, query + 8u, cell), values);
+                s3 = add(s3, load_q(head, query + 12u, cell), columns);
+                g3 = add(g3, load_grad(head, query + 12u, cell), values);
+            }
         }
-        // The four blocks take turns in s0 and g0, so that the text of their products stands here once.
-        for (var at = query; at < min(query + 16u, p.queries); at += 4u) {
+        // The blocks take turns in s0 and g0, so that the text of their products stands here once.
+        for (var at = query; at < min(query + QUERIES, p.queries); at += 4u) {
             let w = probabilities(s0, head, at, live);
             let x = transpose(slopes(w, g0, head, at)); let y = transpose(w);
             s0 = s1; s1 = s2; s2 = s3; g0 = g1; g1 = g2; g2 = g3;

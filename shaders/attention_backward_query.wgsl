@@ -4,10 +4,11 @@
 // q, do, dq (B, H, I, d), k, v (B, H, J, d), mask F32 (B, J), statistics F32 (B, H, 2, I): lse and delta.
 //
 // Work: as in attention, one invocation owns four queries and SLICE cells of their gradients in registers; keys come in
-// blocks of 16. Matrices of scores have the keys as columns, so that the exponential takes four queries at a time.
+// blocks of KEYS. Matrices of scores have the keys as columns, so that the exponential takes four queries at a time.
 // Cost: 2 B H I J d (2 slices + 1) FLOPs; K and V are read once per four queries, mostly from caches.
 
 override SLICE: u32 = 8u;      // cells of a row per invocation: 4, 8 or 16, as registers allow
+override KEYS: u32 = 16u;      // keys per block: 16, or 4 where keys are few and compiling would take longer than running
 override WORKGROUP: u32 = 8u;
 // Params, add and places stand in parts/attention.wgsl, which all three kernels of attention share.
 
@@ -82,7 +83,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     var d4 = mat4x4<f32>(); var d5 = mat4x4<f32>(); var d6 = mat4x4<f32>(); var d7 = mat4x4<f32>();
     var d8 = mat4x4<f32>(); var d9 = mat4x4<f32>(); var d10 = mat4x4<f32>(); var d11 = mat4x4<f32>();
     var d12 = mat4x4<f32>(); var d13 = mat4x4<f32>(); var d14 = mat4x4<f32>(); var d15 = mat4x4<f32>();
-    for (var key = 0u; key < p.keys; key += 16u) {
+    for (var key = 0u; key < p.keys; key += KEYS) {
         var s0 = mat4x4<f32>(); var s1 = mat4x4<f32>(); var s2 = mat4x4<f32>(); var s3 = mat4x4<f32>();
         var g0 = mat4x4<f32>(); var g1 = mat4x4<f32>(); var g2 = mat4x4<f32>(); var g3 = mat4x4<f32>();
         for (var cell = 0u; cell < p.cells; cell++) {
@@ -90,19 +91,23 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
             let grads = transpose(load_grad(head, query, cell));
             s0 = add(s0, load_k(head, key, cell), columns);
             g0 = add(g0, load_v(head, key, cell), grads);
-            s1 = add(s1, load_k(head, key + 4u, cell), columns);
-            g1 = add(g1, load_v(head, key + 4u, cell), grads);
-            s2 = add(s2, load_k(head, key + 8u, cell), columns);
-            g2 = add(g2, load_v(head, key + 8u, cell), grads);
-            s3 = add(s3, load_k(head, key + 12u, cell), columns);
-            g3 = add(g3, load_v(head, key + 12u, cell), grads);
+            if (KEYS > 4u) {
+                s1 = add(s1, load_k(head, key + 4u, cell), columns);
+                g1 = add(g1, load_v(head, key + 4u, cell), grads);
+                s2 = add(s2, load_k(head, key + 8u, cell), columns);
+                g2 = add(g2, load_v(head, key + 8u, cell), grads);
+                s3 = add(s3, load_k(head, key + 12u, cell), columns);
+                g3 = add(g3, load_v(head, key + 12u, cell), grads);
+            }
         }
         s0 = slopes(s0, g0, lse, delta, live_keys(head, key));
-        s1 = slopes(s1, g1, lse, delta, live_keys(head, key + 4u));
-        s2 = slopes(s2, g2, lse, delta, live_keys(head, key + 8u));
-        s3 = slopes(s3, g3, lse, delta, live_keys(head, key + 12u));
-        // The four blocks take turns in s0, so that the text of their products stands here once.
-        for (var at = key; at < min(key + 16u, p.keys); at += 4u) {
+        if (KEYS > 4u) {
+            s1 = slopes(s1, g1, lse, delta, live_keys(head, key + 4u));
+            s2 = slopes(s2, g2, lse, delta, live_keys(head, key + 8u));
+            s3 = slopes(s3, g3, lse, delta, live_keys(head, key + 12u));
+        }
+        // The blocks take turns in s0, so that the text of their products stands here once.
+        for (var at = key; at < min(key + KEYS, p.keys); at += 4u) {
             let w = s0;
             s0 = s1; s1 = s2; s2 = s3;
             d0 = add(d0, w, load_k(head, at, slice)); d1 = add(d1, w, load_k(head, at, slice + 1u));

@@ -67,7 +67,9 @@ fn train(ctx: &Context, config: &RunConfig, steps: u64, replay: bool) -> (Vec<u3
 
 #[test]
 fn a_replayed_step_leaves_the_same_bytes() {
-    for (precision, micro, immediates) in [(Precision::F32, 1, true), (Precision::F16, 2, true), (Precision::F32, 2, false)] {
+    for (precision, micro, immediates) in
+        [(Precision::F32, 1, true), (Precision::F16, 2, true), (Precision::F32, 2, false)]
+    {
         let Some(ctx) = common::gpu(Storage::F16Packed, !immediates) else { return };
         let config = config(precision, micro);
         let (taped, replayed) = (train(&ctx, &config, 7, false), train(&ctx, &config, 7, true));

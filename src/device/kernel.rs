@@ -34,6 +34,8 @@ pub enum Part {
     Gelu,
     /// Parameters and products of the attention kernels.
     Attention,
+    /// A tile of a product in registers.
+    Tile,
 }
 
 impl Part {
@@ -45,6 +47,7 @@ impl Part {
             Self::Reduce => ("parts/reduce.wgsl", include_str!("../../shaders/parts/reduce.wgsl")),
             Self::Philox => ("parts/philox.wgsl", include_str!("../../shaders/parts/philox.wgsl")),
             Self::Attention => ("parts/attention.wgsl", include_str!("../../shaders/parts/attention.wgsl")),
+            Self::Tile => ("parts/tile.wgsl", include_str!("../../shaders/parts/tile.wgsl")),
             Self::Gelu => ("parts/gelu.wgsl", include_str!("../../shaders/parts/gelu.wgsl")),
         }
     }

@@ -38,7 +38,7 @@ pub fn launch(ctx: &Context, inputs: &Inputs<'_>) -> Result<(Tensor, Tensor)> {
     let (dk, dv) = (Tensor::empty(ctx, k.dims(), k.dtype())?, Tensor::empty(ctx, v.dims(), v.dtype())?);
     let bound = mask_or_none(ctx, mask, k)?;
     let launch = Launch::new(&KERNEL).tensors(&[q, k, v, grad, &bound, statistics, &dk, &dv]);
-    cut.describe(launch, mask.is_some(), 2, 2).run(ctx)?;
+    cut.describe(launch, "QUERIES", mask.is_some(), 2, 2).run(ctx)?;
     Ok((dk, dv))
 }
 

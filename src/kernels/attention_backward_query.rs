@@ -69,7 +69,7 @@ pub fn launch(ctx: &Context, inputs: &Inputs<'_>) -> Result<Tensor> {
     let dq = Tensor::empty(ctx, q.dims(), q.dtype())?;
     let bound = mask_or_none(ctx, mask, k)?;
     let launch = Launch::new(&KERNEL).tensors(&[q, k, v, grad, &bound, statistics, &dq]);
-    cut.describe(launch, mask.is_some(), 2, 1).run(ctx)?;
+    cut.describe(launch, "KEYS", mask.is_some(), 2, 1).run(ctx)?;
     Ok(dq)
 }
 

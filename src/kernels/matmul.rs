@@ -12,7 +12,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "matmul",
     source: include_str!("../../shaders/matmul.wgsl"),
-    parts: &[Part::Grid, Part::Gelu],
+    parts: &[Part::Grid, Part::Tile, Part::Gelu],
     bindings: &[Binding::stored("a"), Binding::stored("b"), Binding::output_mut("c")],
     epilogues: true,
     twin,

@@ -14,7 +14,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "patch_conv_weight",
     source: include_str!("../../shaders/patch_conv_weight.wgsl"),
-    parts: &[Part::Grid],
+    parts: &[Part::Grid, Part::Tile],
     bindings: &[Binding::stored("tokens"), Binding::stored("image"), Binding::f32_mut("weight")],
     epilogues: false,
     twin,
@@ -77,7 +77,7 @@ fn partial(ctx: &Context, tokens: &Tensor, image: &Tensor, side: usize, parts: u
         return Err(Error::shape("patch_conv_weight", expected, weight.shape()));
     }
     let columns = channels * side * side.div_ceil(4);
-    let tiles = Tiles::new(ctx, width, columns, 2);
+    let tiles = Tiles::new(ctx, width, columns, 4);
     let params = Params {
         rows: width as u32,
         columns: columns as u32,
@@ -155,6 +155,6 @@ pub fn cases() -> Vec<Case> {
 pub const FAULTS: &[Fault] = &[
     Fault { find: "pixels(start.y, offset) * live.y", replace: "pixels(start.y, offset)" },
     Fault { find: "(part * p.rows + row)", replace: "row" },
-    Fault { find: "line / p.down * p.channels", replace: "line / p.down" },
+    Fault { find: "place.z * p.channels", replace: "place.z" },
     Fault { find: "j < vec4(p.side)", replace: "j <= vec4(p.side)" },
 ];
