@@ -141,11 +141,12 @@ impl Run {
                 log = monitor.look(&self.trainer, loader.waited(), stop)?;
                 report(Event::Log(&log));
             }
-            if due(self.trainer.config.train.sample_every) || step == stop {
-                self.sample(&mut monitor, report)?;
-            }
+            // What counts comes first: a disk with room for one of the two gets the checkpoint.
             if due(self.trainer.config.train.checkpoint_every) || step == stop {
                 self.checkpoint()?;
+            }
+            if due(self.trainer.config.train.sample_every) || step == stop {
+                self.sample(&mut monitor, report)?;
             }
         }
         if from == stop {
