@@ -64,7 +64,7 @@ fn folder() -> tempfile::TempDir {
 fn wrong_input_is_named_and_leaves_nothing() {
     let folder = folder();
     // Arguments after `train`, exit code, on stderr.
-    let cases: [(&[&str], i32, &str); 14] = [
+    let cases: [(&[&str], i32, &str); 15] = [
         (&["--data", "data", "--set", "train.lrr=1"], 2, "did you mean `train.lr`?"),
         (&["--data", "data", "--set", "trian.lr=1"], 2, "did you mean `train`?"),
         (&["--data", "data", "--set", "lr=1"], 2, "did you mean `train.lr`?"),
@@ -72,6 +72,7 @@ fn wrong_input_is_named_and_leaves_nothing() {
         (&["--data", "data", "--set", "train.lr=fast"], 2, "expected a number"),
         (&["--data", "data", "--set", "train.batch=0"], 2, "train.batch"),
         (&["--data", "data", "--model", "m2ae-tny"], 2, "did you mean `m2ae-tiny`?"),
+        (&["--data", "data", "--model", "m2ae", "--set", "train.batch=16000000"], 1, "lower train.batch"),
         (&["--data", "data", "--config", "none.toml"], 1, "none.toml"),
         (&["--data", "data", "--config", "bad.toml"], 1, "bad.toml"),
         (&[], 2, "--data"),
