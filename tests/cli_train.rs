@@ -127,6 +127,50 @@ fn a_script_can_train_and_resume() {
     assert_eq!((state["seed"].as_u64(), state["train"]["total_steps"].as_u64()), (Some(3), Some(4)));
 }
 
+#[test]
+fn bad_records_are_skipped_by_name_and_bad_checkpoints_refused() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    let mut cut = std::fs::read(at("data/0.png")).unwrap();
+    cut.truncate(cut.len() / 2);
+    std::fs::write(at("data/cut.png"), cut).unwrap();
+    std::fs::write(at("data/none.png"), "").unwrap();
+    let table = "file,caption\n0.png,red\ncut.png,half\nnone.png,nothing\n1.png,caf\u{e9}\ngone.png,gone\n";
+    let latin: Vec<u8> = table.chars().map(|letter| letter as u8).collect();
+    std::fs::write(at("data/captions.csv"), latin).unwrap();
+    let args = ["train", "--data", "data", "--out", "a", "--steps", "6"];
+    let output = mmae(folder.path(), &[&args[..], &SMALL].concat());
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    for reason in
+        ["cut.png, line 3 of", "none.png, line 4 of", "line 5: column `caption` is not UTF-8", "gone.png, line 6"]
+    {
+        assert!(said.contains("skipped a record: ") && said.contains(reason), "{reason:?} is not in\n{said}");
+    }
+
+    let (resume, last) = (["resume", "a", "--steps", "7", "--device", "cpu", "-q"], at("a/checkpoints/step-000006"));
+    let state = std::fs::read_to_string(last.join("state.json")).unwrap();
+    let cases = [
+        ("model.safetensors", std::fs::read(last.join("model.safetensors")).unwrap()[..3000].to_vec(), "cut short"),
+        ("optimizer.safetensors", vec![0xff; 64], "damaged"),
+        ("state.json", state.replace("\"width\": 8", "\"width\": 16").into_bytes(), "another model"),
+        ("state.json", Vec::new(), "state.json: EOF"),
+    ];
+    for (file, bytes, reason) in cases {
+        let whole = std::fs::read(last.join(file)).unwrap();
+        std::fs::write(last.join(file), bytes).unwrap();
+        let output = mmae(folder.path(), &resume);
+        let said = text(&output.stderr);
+        assert!(
+            output.status.code() == Some(1) && said.contains(reason) && said.contains("step-000006"),
+            "{file}: {said}"
+        );
+        std::fs::write(last.join(file), whole).unwrap();
+    }
+    let output = mmae(folder.path(), &resume);
+    assert!(output.status.success(), "a refused checkpoint is as it was: {}", text(&output.stderr));
+}
+
 #[cfg(unix)]
 #[test]
 fn control_c_writes_a_checkpoint_and_exits_130() {
