@@ -3,8 +3,8 @@
 mod common;
 
 use mmae::device::Storage;
-use mmae::kernels::ALL;
-use mmae::{Context, DType};
+use mmae::kernels::{ALL, add};
+use mmae::{Context, DType, Tensor};
 
 fn parity(half: Storage, no_immediates: bool, dtypes: &[DType]) {
     let Some(gpu) = common::gpu(half, no_immediates) else { return };
@@ -49,6 +49,25 @@ fn kernels_match_their_twins_in_integer_halves() {
 #[test]
 fn kernels_match_their_twins_with_a_uniform_ring() {
     parity(Storage::F16Packed, true, &[DType::F32]);
+}
+
+/// Which bits a device gives to what is no number is its own choice; that it is seen is not.
+#[test]
+fn halves_that_are_no_numbers_stay_so_in_a_backward_pass() {
+    for half in [Storage::F16Packed, Storage::F16Native, Storage::F16Integer] {
+        let Some(gpu) = common::gpu(half, false) else { return };
+        let twice = |values: &[f32]| {
+            let x = Tensor::from_f32(&gpu, &[4], values, DType::F16).unwrap();
+            add::launch(&gpu, &x, &x).unwrap()
+        };
+        let sum = gpu.saturating(false, || {
+            // Infinity less infinity is no number.
+            let (a, b) = (twice(&[65504.0, 1.0, 2.0, -65504.0]), twice(&[-65504.0, 1.0, 2.0, 1.0]));
+            add::launch(&gpu, &a, &b).unwrap().to_f32().unwrap()
+        });
+        let finite: Vec<_> = sum.iter().map(|v| v.is_finite().then_some(*v)).collect();
+        assert_eq!(finite, [None, Some(4.0), Some(8.0), None], "{}: {sum:?}", half.name());
+    }
 }
 
 #[test]

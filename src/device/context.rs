@@ -315,10 +315,14 @@ impl Context {
     }
 
     /// Records what `f` launches into `encoder`, an application's own, instead of submitting it. Submit that encoder before
-    /// using this context again; tensors cannot be read inside.
+    /// using this context again.
+    ///
+    /// Do not train and do not read tensors inside: both submit, and the encoder is the application's to finish. So
+    /// [`Context::submit`], [`Context::wait`], reading, a training step and another `encode_into` are errors inside; what was
+    /// recorded before the error is in the encoder.
     ///
     /// # Errors
-    /// What `f` returns.
+    /// What `f` returns; `Error::Check` for `f` that submits.
     pub fn encode_into<T>(&self, encoder: &mut wgpu::CommandEncoder, f: impl FnOnce() -> Result<T>) -> Result<T> {
         let Executor::Gpu { recorder, .. } = &self.0.executor else { return f() };
         lock(recorder).swap(encoder, true)?;

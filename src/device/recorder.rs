@@ -248,6 +248,10 @@ impl Recorder {
 
     /// Sends what is recorded to the device.
     pub(super) fn submit(&mut self) -> Result<()> {
+        if self.borrowed {
+            let detail = "the application's encoder is not finished; only inference may stand inside encode_into";
+            return Err(Error::Check { what: "submitting".into(), detail: detail.into() });
+        }
         self.pass = None;
         self.launches = 0;
         self.flops = 0.0;
