@@ -355,7 +355,7 @@ pub fn cases() -> Vec<Case> {
     let run = |ctx: &Context, m: &Batched, a: &Tensor, b: &Tensor, c: &Tensor, epilogue: Epilogue<'_>| {
         launch_batched(ctx, m, a, b, c, epilogue)
     };
-    let mut cases = matmul_cases::forms("product", &sizes, run);
+    let mut cases = matmul_cases::forms("product", true, &sizes, run);
     cases.extend(matmul_cases::batches(run));
     cases
 }

@@ -21,15 +21,15 @@ impl<F> Run for F where
 {
 }
 
-/// The four forms at each size, the epilogues in turn; the last form of every other size writes f32,
-/// as gradients of weights do.
-pub(super) fn forms(name: &str, sizes: &[Size], run: impl Run) -> Vec<Case> {
+/// The four forms at each size, each with an epilogue of its own, the last one with a result in f32. Sizes share their
+/// pipelines, which software drivers compile slowly, unless `rotate` gives each size other epilogues.
+pub(super) fn forms(name: &str, rotate: bool, sizes: &[Size], run: impl Run) -> Vec<Case> {
     let mut cases = Vec::new();
     for (i, &(m, n, k)) in sizes.iter().enumerate() {
         for (f, (trans_a, trans_b)) in [(false, false), (false, true), (true, true), (true, false)].iter().enumerate() {
             let (form, run) = (Matmul { trans_a: *trans_a, trans_b: *trans_b }, run.clone());
-            let kind = EpilogueKind::ALL[(i + f) % 4];
-            let wide = f == 3 && i % 2 == 0;
+            let kind = EpilogueKind::ALL[if rotate { i + f } else { f } % 4];
+            let wide = f == 3 && (i % 2 == 0 || !rotate);
             let label = format!("{name}, {m}x{n}x{k} {form:?} {}", kind.name());
             cases.push(Case::new(label, Tolerance::sum(k + 2), move |ctx, dtype| {
                 product(ctx, form, (m, n, k), kind, [dtype, if wide { DType::F32 } else { dtype }], &run)

@@ -79,18 +79,16 @@ pub(super) fn launch(
         .run(ctx)
 }
 
-/// Sizes around both tiles, and the general ones. The third tile is wider than high.
+/// Sizes around both tiles, and the general ones.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    let wide = Tile { row_lanes: 8, column_lanes: 16, depth: 8 };
-    let sets: [(&str, Tile, &[matmul_cases::Size]); 3] = [
+    let sets: [(&str, Tile, &[matmul_cases::Size]); 2] = [
         ("64x64", SMALL, &[(1, 1, 1), (65, 130, 9), (64, 64, 16), (3, 70, 33)]),
         ("128x128", LARGE, &[(130, 259, 18), (1, 5, 35)]),
-        ("64x128", wide, &[(66, 131, 7)]),
     ];
     let mut cases = Vec::new();
     for (name, tile, sizes) in sets {
-        cases.extend(matmul_cases::forms(name, sizes, move |ctx, m, a, b, c, epilogue| {
+        cases.extend(matmul_cases::forms(name, false, sizes, move |ctx, m, a, b, c, epilogue| {
             launch(ctx, &tile, m, [a, b, c], epilogue)
         }));
     }
