@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Compares every kernel with its CPU twin, and plants every fault, on several software Vulkan drivers:
+# Compares every kernel with its CPU twin, plants every fault, and tries the self-test of cooperative matrices, on several
+# software Vulkan drivers:
 #   system        the driver that the system has, or a GPU
-#   lvp26         a newer lavapipe            (unpacked into ./drivers by scripts/drivers.sh)
+#   lvp26         a newer lavapipe: cooperative matrices  (unpacked into ./drivers by scripts/drivers.sh)
 #   swiftshader   SwiftShader: no native f16  (the same)
 #   validation    the newer lavapipe under the Vulkan validation layer, synchronisation included: fails on any message of the
 #                 layer; also trains a few steps in both precisions
@@ -11,7 +12,7 @@
 #   MMAE_KERNEL=a,b restricts it to some kernels
 set -euo pipefail
 cd "$(dirname "$0")/.."
-tests=(--test kernels --test faults)
+tests=(--test kernels --test faults --test cooperative)
 names=()
 if [ "${1:-}" = --quick ]; then
     tests=(--test kernels)

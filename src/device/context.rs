@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::adapter::{self, ContextOptions};
@@ -69,6 +69,8 @@ pub(super) struct Inner {
     counters: Mutex<Counters>,
     saturate: AtomicBool,
     pub(super) poison: bool,
+    /// What the test of cooperative matrices found, once it ran.
+    matrix_verdict: OnceLock<Result<(), String>>,
     /// First error that the device reported outside any scope; `true` when the device is gone.
     failure: Arc<Mutex<Option<(bool, String)>>>,
 }
@@ -117,7 +119,7 @@ impl Context {
     /// Adopts an application's device. Reads its features and limits and makes do with them; sets no callback on it.
     #[must_use]
     pub fn from_wgpu(adapter: &wgpu::Adapter, device: &wgpu::Device, queue: &wgpu::Queue) -> Self {
-        let capabilities = Capabilities::of(&adapter.get_info(), device.features(), &device.limits());
+        let capabilities = Capabilities::of(adapter, device.features(), &device.limits());
         let options = ContextOptions::default();
         Self::on_gpu(device.clone(), queue.clone(), capabilities, &options, Arc::default())
     }
@@ -165,6 +167,7 @@ impl Context {
             counters: Mutex::default(),
             saturate: AtomicBool::new(true),
             poison,
+            matrix_verdict: OnceLock::new(),
             failure,
         }))
     }
@@ -173,6 +176,22 @@ impl Context {
     #[must_use]
     pub fn capabilities(&self) -> &Capabilities {
         &self.0.capabilities
+    }
+
+    /// What the test of the device's cooperative matrices found: `None` before their first use, or where there are none.
+    #[must_use]
+    pub fn matrix_verdict(&self) -> Option<&Result<(), String>> {
+        self.0.matrix_verdict.get()
+    }
+
+    /// Whether the device's cooperative matrices may be used: `test` decides at the first call. A dry run trusts them. Inside
+    /// [`Context::encode_into`] nothing can be read back: there the answer is no until it has been found outside.
+    pub(crate) fn matrix_usable(&self, test: impl FnOnce() -> Result<(), String>) -> bool {
+        let Executor::Gpu { recorder, .. } = &self.0.executor else { return self.is_dry() };
+        if self.0.matrix_verdict.get().is_none() && lock(recorder).is_borrowed() {
+            return false;
+        }
+        self.0.matrix_verdict.get_or_init(test).is_ok()
     }
 
     /// Whether launches run on the CPU twins.

@@ -133,7 +133,10 @@ impl<'a> Launch<'a> {
     pub(super) fn dtypes(&self) -> (DType, DType) {
         let of =
             |element| self.bindings().zip(&self.tensors).find(|(b, _)| b.element == element).map(|(_, t)| t.dtype());
-        (of(Element::Stored).unwrap_or(DType::F32), of(Element::Output).unwrap_or(DType::F32))
+        let output = of(Element::Output).unwrap_or(DType::F32);
+        // With nothing stored bound, an epilogue stores nothing but the output.
+        let stored = of(Element::Stored).unwrap_or(if self.kernel.epilogues { output } else { DType::F32 });
+        (stored, output)
     }
 
     fn check(&self) -> Result<()> {

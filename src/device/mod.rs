@@ -25,7 +25,7 @@ mod view;
 pub use adapter::{ContextOptions, adapters};
 pub use capabilities::Capabilities;
 pub use context::{Context, Counters};
-pub use kernel::{Binding, Element, EpilogueKind, Kernel, Part, Storage};
+pub use kernel::{Binding, Element, EpilogueKind, Kernel, Matrix, Part, Storage};
 pub use launch::{Epilogue, Launch};
 pub use memory::POISON;
 pub use pool::PoolStats;

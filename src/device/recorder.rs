@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::capabilities::Capabilities;
-use super::kernel::Storage;
+use super::kernel::{Matrix, Storage};
 use super::launch::Launch;
 use super::pipelines::{Compiled, PARAMS_BYTES, Pipelines};
 use super::profile::{LaunchTime, Profile};
@@ -88,10 +88,17 @@ impl Recorder {
             }
         }
         let (stored, output) = launch.dtypes();
-        let storage = if stored == DType::F16 { capabilities.half } else { Storage::F32 };
-        let variant = Variant { storage, output, epilogue: launch.epilogue, immediates: capabilities.immediates };
+        // All halves have the same bytes in memory: cooperative matrices read them as native ones.
+        let half = if launch.kernel.has_matrix() { Storage::F16Native } else { capabilities.half };
+        let variant = Variant {
+            storage: if stored == DType::F16 { half } else { Storage::F32 },
+            output,
+            epilogue: launch.epilogue,
+            matrix: capabilities.matrix.unwrap_or(Matrix::M16),
+            immediates: capabilities.immediates,
+        };
         let mut constants = launch.constants.clone();
-        if !saturate && launch.kernel.is_stored() && storage != Storage::F32 {
+        if !saturate && launch.kernel.is_stored() && variant.storage != Storage::F32 {
             constants.push(("SATURATE", 0.0));
         }
         let compiled = self.pipelines.get(&self.device, launch.kernel, variant, &constants)?;
@@ -311,6 +318,11 @@ impl Recorder {
     fn forget_ring(&mut self) {
         self.ring = None;
         self.ring_groups.clear();
+    }
+
+    /// Whether launches go to an application's encoder, where nothing can be read back.
+    pub(super) const fn is_borrowed(&self) -> bool {
+        self.borrowed
     }
 
     pub(super) fn forget_bind_groups(&mut self) {
