@@ -13,6 +13,9 @@ fn planted_faults_are_caught() {
     let cpu = Context::cpu();
     let mut missed = Vec::new();
     for entry in ALL.iter().filter(|e| common::selected(e.kernel.name)) {
+        let Some(dtype) = [DType::F32, DType::F16].into_iter().find(|&dtype| common::runs(entry, &gpu, dtype)) else {
+            continue;
+        };
         for fault in entry.faults {
             let name = entry.kernel.name;
             if !entry.kernel.source.contains(fault.find) {
@@ -22,7 +25,7 @@ fn planted_faults_are_caught() {
             gpu.plant_fault(Some((name, fault.find, fault.replace)));
             let mut caught = false;
             for case in (entry.cases)() {
-                match case.compare(&gpu, &cpu, DType::F32, 1) {
+                match case.compare(&gpu, &cpu, dtype, 1) {
                     Ok(wrong) => caught |= !wrong.is_empty(),
                     Err(error) => {
                         missed.push(format!("{name}: {:?} -> {:?} does not run: {error}", fault.find, fault.replace));

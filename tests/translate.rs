@@ -6,7 +6,7 @@ use std::path::Path;
 
 use mmae::Error;
 use mmae::device::{
-    Binding, Element, Kernel, Language, Part, Source, Storage, Translation, Twin, Variant, translate, validate,
+    Binding, Element, Kernel, Language, Matrix, Part, Source, Storage, Translation, Twin, Variant, translate, validate,
 };
 use mmae::kernels::ALL;
 use naga::{AddressSpace, Module, ScalarKind, StorageAccess, TypeInner};
@@ -41,8 +41,12 @@ fn every_variant_translates_to_every_language() {
             let source = Source::join(kernel, variant, None);
             for language in Language::ALL {
                 count += 1;
+                let impossible = impossible(kernel, &variant, language);
                 let wrong = match translate(&source, language) {
+                    Err(_) if impossible == Some("refused") => continue,
                     Err(error) => error.to_string(),
+                    Ok(_) if impossible == Some("refused") => "translated, but the table says it cannot be".into(),
+                    Ok(_) if impossible.is_some() => continue,
                     Ok(Translation::Words(words)) if words.first() == Some(&0x0723_0203) => continue,
                     Ok(Translation::Text(text)) if text.contains("main") => continue,
                     Ok(_) => "the translation has no entry point".into(),
@@ -53,6 +57,16 @@ fn every_variant_translates_to_every_language() {
     }
     println!("{count} translations");
     assert!(failures.is_empty(), "{} of {count} failed:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// What a language cannot express: cooperative matrices are unknown to HLSL, and Metal has no others than 8x8. naga
+/// writes Metal text for 16x16 all the same; no compiler would take it, and the engine never asks: the device lists none.
+fn impossible(kernel: &Kernel, variant: &Variant, language: Language) -> Option<&'static str> {
+    match (kernel.has_matrix(), variant.matrix, language) {
+        (true, _, Language::Hlsl) => Some("refused"),
+        (true, Matrix::M16, Language::Msl) => Some("meaningless"),
+        _ => None,
+    }
 }
 
 fn no_twin(_: &mut Twin<'_>) -> mmae::Result<()> {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use naga::{Expression, Literal, Module, TypeInner};
 
 use crate::device::{
-    Context, EpilogueKind, Fitted, Kernel, Language, Part, Source, Storage, Substitute, Variant, parse, translate,
-    validate,
+    Context, EpilogueKind, Fitted, Kernel, Language, Matrix, Part, Source, Storage, Substitute, Variant, parse,
+    translate, validate,
 };
 use crate::error::{Error, Result, nearest};
 use crate::kernels::ALL;
@@ -163,7 +163,13 @@ pub fn translations(text: &Foreign) -> Vec<Error> {
 
 /// The variant that a text is first tried in.
 fn plain() -> Variant {
-    Variant { storage: Storage::F32, output: DType::F32, epilogue: EpilogueKind::None, immediates: true }
+    Variant {
+        storage: Storage::F32,
+        output: DType::F32,
+        epilogue: EpilogueKind::None,
+        immediates: true,
+        matrix: Matrix::M16,
+    }
 }
 
 /// Parts that the text asks for in a comment `// parts: grid reduce` before its first line of code, else those of the kernel.

@@ -32,7 +32,9 @@ pub fn run(_: &Args, common: &Common) -> Result<()> {
     let mut findings = Vec::new();
     for entry in ALL {
         for dtype in [DType::F32, DType::F16] {
-            if dtype == DType::F32 || entry.kernel.is_stored() || entry.kernel.has_output() {
+            if let Some(why) = (entry.missing)(&device, dtype) {
+                common.detail(format_args!("{} {dtype} left out: {why}", entry.kernel.name));
+            } else if dtype == DType::F32 || entry.kernel.is_stored() || entry.kernel.has_output() {
                 common.detail(format_args!("{} {dtype}", entry.kernel.name));
                 findings.extend(examine(entry, dtype, &device, &twins));
             }

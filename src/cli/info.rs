@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Common, open_device, print, print_json};
 use crate::device::{Context, adapters};
 use crate::error::Result;
-use crate::kernels::ALL;
+use crate::kernels::{ALL, matmul_cooperative};
 
 /// Show the adapters found, the one chosen, its features and limits, and what replaces the missing ones
 #[derive(clap::Args)]
@@ -26,6 +26,17 @@ struct Feature {
     otherwise: &'static str,
 }
 
+/// What is known about cooperative matrices: their size and the outcome of their test, or why they are not used.
+fn matrices(context: &Context) -> String {
+    let Some(matrix) = context.capabilities().matrix else { return "none".into() };
+    let usable = matmul_cooperative::available(context);
+    match context.matrix_verdict() {
+        Some(Err(wrong)) => format!("{}, not used: the self-test failed ({wrong})", matrix.name()),
+        _ if usable => format!("{}, self-test passed", matrix.name()),
+        _ => format!("{}, not used: no tile fits this device's workgroups", matrix.name()),
+    }
+}
+
 fn features(context: &Context) -> Vec<Feature> {
     let has = context.capabilities();
     let feature = |name, present, used_for, otherwise| Feature { name, present, used_for, otherwise };
@@ -33,7 +44,8 @@ fn features(context: &Context) -> Vec<Feature> {
         feature("f16", has.f16, "native halves in memory", "halves packed in pairs with pack2x16float"),
         feature("immediates", has.immediates, "kernel parameters inside the command", "a ring of uniform slots"),
         feature("timestamps", has.timestamps, "kernel times from the device's clock", "wall time"),
-        feature("subgroups", has.subgroups, "no kernel asks for them", "reductions through workgroup memory"),
+        feature("subgroups", has.subgroups, "cooperative matrices", "reductions through workgroup memory"),
+        feature("matrices", has.matrix.is_some(), "products of halves on hardware", "products through f32 tiles"),
     ]
 }
 
@@ -84,6 +96,7 @@ pub(super) fn to_json(context: &Context) -> Value {
             "software": has.software,
             "twins": context.is_cpu(),
             "half_storage": has.half.name(),
+            "cooperative_matrices": matrices(context),
         },
         "features": features,
         "limits": limits,
@@ -103,6 +116,7 @@ pub(super) fn text(context: &Context) -> String {
         lines.push("  none: work runs on the CPU twins; scripts/demo.sh installs a software Vulkan driver".into());
     }
     lines.push(format!("device\n  {}\n  halves stored as {}", has.summary(), has.half.name()));
+    lines.push(format!("  cooperative matrices: {}", matrices(context)));
     lines.push("features".into());
     for feature in features(context) {
         let state = if feature.present { "yes" } else { "no " };

@@ -6,7 +6,9 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 
 use super::{Common, print, print_json};
-use crate::device::{Binding, EpilogueKind, Kernel, Language, Source, Storage, Translation, Variant, translate};
+use crate::device::{
+    Binding, EpilogueKind, Kernel, Language, Matrix, Source, Storage, Translation, Variant, translate,
+};
 use crate::error::{Error, Result, nearest};
 use crate::kernels::ALL;
 
@@ -17,11 +19,14 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     print: Option<String>,
     /// How stored tensors lie in memory
-    #[arg(long, requires = "print", default_value = "f32", value_parser = storages())]
-    storage: Storage,
+    #[arg(long, requires = "print", value_parser = storages())]
+    storage: Option<Storage>,
     /// What is fused behind a matmul
     #[arg(long, requires = "print", value_parser = epilogues())]
     epilogue: Option<EpilogueKind>,
+    /// Size of cooperative matrices, for kernels that use them
+    #[arg(long, requires = "print", default_value = "16x16x16", value_parser = matrices())]
+    matrix: Matrix,
     /// Translate: what a Vulkan, Metal or DirectX driver would be given
     #[arg(long, requires = "print", value_parser = languages())]
     to: Option<Language>,
@@ -38,6 +43,11 @@ fn storages() -> impl TypedValueParser<Value = Storage> {
 fn epilogues() -> impl TypedValueParser<Value = EpilogueKind> {
     PossibleValuesParser::new(EpilogueKind::ALL.map(EpilogueKind::name))
         .map(|name| EpilogueKind::ALL.into_iter().find(|e| e.name() == name).unwrap_or_default())
+}
+
+fn matrices() -> impl TypedValueParser<Value = Matrix> {
+    PossibleValuesParser::new(Matrix::ALL.map(Matrix::name))
+        .map(|name| Matrix::ALL.into_iter().find(|m| m.name() == name).unwrap_or(Matrix::M16))
 }
 
 fn languages() -> impl TypedValueParser<Value = Language> {
@@ -109,10 +119,15 @@ fn show(kernel: &'static Kernel, args: &Args, common: &Common) -> Result<()> {
     if args.epilogue.is_some() && !kernel.epilogues {
         return Err(Error::config("--epilogue", format!("{} takes none", kernel.name)));
     }
+    let storage = args.storage.or(kernel.storages().first().copied()).unwrap_or(Storage::F32);
+    if kernel.has_matrix() && !kernel.storages().contains(&storage) {
+        return Err(Error::config("--storage", format!("{} takes native halves only: f16", kernel.name)));
+    }
     let variant = Variant {
-        storage: args.storage,
-        output: args.storage.dtype(),
+        storage,
+        output: storage.dtype(),
         epilogue: args.epilogue.unwrap_or_default(),
+        matrix: args.matrix,
         immediates: true,
     };
     let source = Source::join(kernel, variant, None);

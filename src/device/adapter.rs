@@ -1,7 +1,7 @@
 //! Choosing an adapter and opening a device on it.
 
 use super::capabilities::Capabilities;
-use super::kernel::Storage;
+use super::kernel::{Matrix, Storage};
 use crate::error::{Error, Result};
 
 /// Which device to open and how.
@@ -17,6 +17,10 @@ pub struct ContextOptions {
     pub no_immediates: bool,
     /// Take the variants of kernels that are meant for hardware on a software adapter too. For tests.
     pub as_hardware: bool,
+    /// Do without cooperative matrices.
+    pub no_matrix: bool,
+    /// Take this size of cooperative matrices though the driver does not list it. For tests: lavapipe computes 16x16x16 too.
+    pub unlisted_matrix: Option<Matrix>,
     /// Storage part for halves; packed when `None`.
     pub half: Option<Storage>,
 }
@@ -29,6 +33,8 @@ impl Default for ContextOptions {
             poison: false,
             no_immediates: false,
             as_hardware: false,
+            no_matrix: false,
+            unlisted_matrix: None,
             half: None,
         }
     }
@@ -46,6 +52,9 @@ const WANTED: wgpu::Features = wgpu::Features::SHADER_F16
     .union(wgpu::Features::SUBGROUP)
     .union(wgpu::Features::IMMEDIATES)
     .union(wgpu::Features::TIMESTAMP_QUERY);
+
+/// The same, of those that wgpu calls experimental.
+const WANTED_EXPERIMENTAL: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
 
 fn instance(debug: bool) -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
@@ -107,19 +116,31 @@ pub(super) fn open(options: &ContextOptions) -> Result<Opened> {
                 tried: if found.is_empty() { "none".into() } else { found.join(", ") },
             }
         })?;
-    let features = adapter.features() & WANTED;
+    let experimental = if options.no_matrix { wgpu::Features::empty() } else { WANTED_EXPERIMENTAL };
+    let features = adapter.features() & (WANTED | experimental);
     let limits = adapter.limits();
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("mmae"),
         required_features: features,
         required_limits: limits.clone(),
         memory_hints: wgpu::MemoryHints::Performance,
+        experimental_features: if features.intersects(WANTED_EXPERIMENTAL) {
+            // SAFETY: the caller acknowledges that experimental features may have bugs that safe code reaches. The only one
+            // asked for is cooperative matrices; their one kernel stays inside its buffers by construction, runs under all
+            // checks in the tests, and is used only where it passed a comparison with the formula on this very adapter.
+            unsafe { wgpu::ExperimentalFeatures::enabled() }
+        } else {
+            wgpu::ExperimentalFeatures::disabled()
+        },
         ..Default::default()
     };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| {
         Error::NoAdapter { wanted: adapter.get_info().name, tried: format!("{}; {error}", found.join(", ")) }
     })?;
-    let mut capabilities = Capabilities::of(&adapter.get_info(), features, &limits);
+    let mut capabilities = Capabilities::of(&adapter, features, &limits);
+    if capabilities.matrix.is_some() && options.unlisted_matrix.is_some() {
+        capabilities.matrix = options.unlisted_matrix;
+    }
     capabilities.immediates &= !options.no_immediates;
     capabilities.software &= !options.as_hardware;
     if let Some(half) = options.half {

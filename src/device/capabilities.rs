@@ -1,6 +1,6 @@
 //! What the device can do, and how each missing ability is replaced.
 
-use super::kernel::Storage;
+use super::kernel::{Matrix, Storage};
 
 /// Features and limits in use. Nothing is required: each has a fallback.
 #[derive(Clone, Debug)]
@@ -17,6 +17,13 @@ pub struct Capabilities {
     pub f16: bool,
     /// Subgroup operations (no kernel needs them).
     pub subgroups: bool,
+    /// Invocations of a subgroup, where all subgroups have the same number.
+    pub subgroup_size: Option<u32>,
+    /// Cooperative matrices of halves with sums in f32, where the device lists a size that kernels know and subgroups have one
+    /// size. Whether their results are right is tested at first use: [`Context::matrix_verdict`](super::Context).
+    pub matrix: Option<Matrix>,
+    /// Workgroup memory, in bytes.
+    pub workgroup_bytes: u32,
     /// Parameters inside the command (else a uniform ring).
     pub immediates: bool,
     /// GPU timestamps (else wall time).
@@ -30,14 +37,21 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    pub(super) fn of(info: &wgpu::AdapterInfo, features: wgpu::Features, limits: &wgpu::Limits) -> Self {
+    pub(super) fn of(adapter: &wgpu::Adapter, features: wgpu::Features, limits: &wgpu::Limits) -> Self {
+        let info = adapter.get_info();
+        let fixed = info.subgroup_min_size == info.subgroup_max_size && features.contains(wgpu::Features::SUBGROUP);
+        let native = features.contains(wgpu::Features::SHADER_F16);
+        let cooperative = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) && fixed && native;
         Self {
             adapter: info.name.clone(),
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
             backend: info.backend.to_str().to_owned(),
             software: info.device_type == wgpu::DeviceType::Cpu,
-            f16: features.contains(wgpu::Features::SHADER_F16),
+            f16: native,
             subgroups: features.contains(wgpu::Features::SUBGROUP),
+            subgroup_size: fixed.then_some(info.subgroup_max_size),
+            matrix: if cooperative { listed(&adapter.cooperative_matrix_properties()) } else { None },
+            workgroup_bytes: limits.max_compute_workgroup_storage_size,
             immediates: features.contains(wgpu::Features::IMMEDIATES) && limits.max_immediate_size >= 128,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             max_binding: limits.max_storage_buffer_binding_size,
@@ -54,6 +68,9 @@ impl Capabilities {
             software: true,
             f16: true,
             subgroups: false,
+            subgroup_size: None,
+            matrix: None,
+            workgroup_bytes: 16 << 10,
             immediates: true,
             timestamps: false,
             max_binding: 1 << 31,
@@ -66,5 +83,45 @@ impl Capabilities {
     #[must_use]
     pub fn summary(&self) -> String {
         format!("{} ({}, {})", self.adapter, self.backend, self.driver)
+    }
+}
+
+/// The larger size of cooperative matrices that the adapter lists for f16 in, f32 out. The feature alone says only that there is
+/// some size; another one than those listed gives anything, zeros included.
+fn listed(properties: &[wgpu::CooperativeMatrixProperties]) -> Option<Matrix> {
+    let is = |p: &wgpu::CooperativeMatrixProperties, matrix: Matrix| {
+        let size = matrix.size() as u32;
+        (p.m_size, p.n_size, p.k_size) == (size, size, size)
+            && p.ab_type == wgpu::CooperativeScalarType::F16
+            && p.cr_type == wgpu::CooperativeScalarType::F32
+    };
+    [Matrix::M16, Matrix::M8].into_iter().find(|&matrix| properties.iter().any(|p| is(p, matrix)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wgpu::CooperativeScalarType::{F16, F32};
+
+    #[test]
+    fn only_an_exact_match_is_taken() {
+        let property = |(m_size, n_size, k_size), ab_type, cr_type| wgpu::CooperativeMatrixProperties {
+            m_size,
+            n_size,
+            k_size,
+            ab_type,
+            cr_type,
+            saturating_accumulation: false,
+        };
+        let table = [
+            (vec![property((8, 8, 8), F16, F32)], Some(Matrix::M8)),
+            (vec![property((8, 8, 8), F16, F32), property((16, 16, 16), F16, F32)], Some(Matrix::M16)),
+            (vec![property((16, 16, 16), F16, F16), property((8, 8, 8), F32, F32)], None),
+            (vec![property((16, 8, 16), F16, F32), property((16, 16, 8), F16, F32)], None),
+            (vec![], None),
+        ];
+        for (properties, want) in table {
+            assert_eq!(listed(&properties), want, "{properties:?}");
+        }
     }
 }

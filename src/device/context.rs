@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::adapter::{self, ContextOptions};
@@ -30,6 +30,33 @@ pub struct Counters {
     pub largest_binding: (u64, &'static str),
 }
 
+impl Counters {
+    /// What has been added since `before`.
+    pub(super) fn since(&self, before: &Self) -> Self {
+        let kernels = self.kernels.iter().filter_map(|(name, now)| {
+            let then = before.kernels.get(name).copied().unwrap_or_default();
+            (now.0 > then.0).then(|| (*name, (now.0 - then.0, now.1 - then.1, now.2 - then.2)))
+        });
+        Self {
+            launches: self.launches - before.launches,
+            flops: self.flops - before.flops,
+            bytes: self.bytes - before.bytes,
+            kernels: kernels.collect(),
+            largest_binding: self.largest_binding,
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.launches += other.launches;
+        self.flops += other.flops;
+        self.bytes += other.bytes;
+        for (name, more) in &other.kernels {
+            let kernel = self.kernels.entry(name).or_default();
+            *kernel = (kernel.0 + more.0, kernel.1 + more.1, kernel.2 + more.2);
+        }
+    }
+}
+
 pub(super) enum Executor {
     Gpu { recorder: Box<Mutex<Recorder>>, device: wgpu::Device, queue: wgpu::Queue },
     Cpu,
@@ -44,6 +71,8 @@ pub(super) struct Inner {
     saturate: AtomicBool,
     pub(super) hooks: Hooks,
     pub(super) poison: bool,
+    /// What the test of cooperative matrices found, once it ran.
+    matrix_verdict: OnceLock<Result<(), String>>,
     /// First error that the device reported outside any scope; `true` when the device is gone.
     failure: Arc<Mutex<Option<(bool, String)>>>,
 }
@@ -92,7 +121,7 @@ impl Context {
     /// Adopts an application's device. Reads its features and limits and makes do with them; sets no callback on it.
     #[must_use]
     pub fn from_wgpu(adapter: &wgpu::Adapter, device: &wgpu::Device, queue: &wgpu::Queue) -> Self {
-        let capabilities = Capabilities::of(&adapter.get_info(), device.features(), &device.limits());
+        let capabilities = Capabilities::of(adapter, device.features(), &device.limits());
         let options = ContextOptions::default();
         Self::on_gpu(device.clone(), queue.clone(), capabilities, &options, Arc::default())
     }
@@ -141,6 +170,7 @@ impl Context {
             saturate: AtomicBool::new(true),
             hooks: Hooks::default(),
             poison,
+            matrix_verdict: OnceLock::new(),
             failure,
         }))
     }
@@ -149,6 +179,22 @@ impl Context {
     #[must_use]
     pub fn capabilities(&self) -> &Capabilities {
         &self.0.capabilities
+    }
+
+    /// What the test of the device's cooperative matrices found: `None` before their first use, or where there are none.
+    #[must_use]
+    pub fn matrix_verdict(&self) -> Option<&Result<(), String>> {
+        self.0.matrix_verdict.get()
+    }
+
+    /// Whether the device's cooperative matrices may be used: `test` decides at the first call. A dry run trusts them. Inside
+    /// [`Context::encode_into`] nothing can be read back: there the answer is no until it has been found outside.
+    pub(crate) fn matrix_usable(&self, test: impl FnOnce() -> Result<(), String>) -> bool {
+        let Executor::Gpu { recorder, .. } = &self.0.executor else { return self.is_dry() };
+        if self.0.matrix_verdict.get().is_none() && lock(recorder).is_borrowed() {
+            return false;
+        }
+        self.0.matrix_verdict.get_or_init(test).is_ok()
     }
 
     /// Whether launches run on the CPU twins.
@@ -220,6 +266,10 @@ impl Context {
         }
     }
 
+    pub(super) fn count(&self, counted: &Counters) {
+        lock(&self.0.counters).add(counted);
+    }
+
     pub(super) fn execute(&self, launch: &Launch<'_>) -> Result<()> {
         let replaced = self.0.hooks.apply(launch);
         let launch = replaced.as_ref().unwrap_or(launch);
@@ -289,10 +339,14 @@ impl Context {
     }
 
     /// Records what `f` launches into `encoder`, an application's own, instead of submitting it. Submit that encoder before
-    /// using this context again; tensors cannot be read inside.
+    /// using this context again.
+    ///
+    /// Do not train and do not read tensors inside: both submit, and the encoder is the application's to finish. So
+    /// [`Context::submit`], [`Context::wait`], reading, a training step and another `encode_into` are errors inside; what was
+    /// recorded before the error is in the encoder.
     ///
     /// # Errors
-    /// What `f` returns.
+    /// What `f` returns; `Error::Check` for `f` that submits.
     pub fn encode_into<T>(&self, encoder: &mut wgpu::CommandEncoder, f: impl FnOnce() -> Result<T>) -> Result<T> {
         let Executor::Gpu { recorder, .. } = &self.0.executor else { return f() };
         lock(recorder).swap(encoder, true)?;

@@ -32,6 +32,12 @@ pub enum Part {
     Philox,
     /// GELU and its slope.
     Gelu,
+    /// Parameters and products of the attention kernels.
+    Attention,
+    /// A tile of a product in registers.
+    Tile,
+    /// Types of the device's cooperative matrices. Such a kernel takes native halves only.
+    Matrix,
 }
 
 impl Part {
@@ -42,7 +48,10 @@ impl Part {
             Self::Grid => ("parts/grid.wgsl", include_str!("../../shaders/parts/grid.wgsl")),
             Self::Reduce => ("parts/reduce.wgsl", include_str!("../../shaders/parts/reduce.wgsl")),
             Self::Philox => ("parts/philox.wgsl", include_str!("../../shaders/parts/philox.wgsl")),
+            Self::Attention => ("parts/attention.wgsl", include_str!("../../shaders/parts/attention.wgsl")),
+            Self::Tile => ("parts/tile.wgsl", include_str!("../../shaders/parts/tile.wgsl")),
             Self::Gelu => ("parts/gelu.wgsl", include_str!("../../shaders/parts/gelu.wgsl")),
+            Self::Matrix => Matrix::M16.file(),
         }
     }
 }
@@ -153,6 +162,47 @@ impl EpilogueKind {
             Self::Bias => BIAS,
             Self::BiasGelu => BIAS_GELU,
             Self::BiasResidual => BIAS_RESIDUAL,
+        }
+    }
+}
+
+/// Size of the device's cooperative matrices: which of two files stands for [`Part::Matrix`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Matrix {
+    /// 8 x 8 x 8.
+    M8,
+    /// 16 x 16 x 16.
+    M16,
+}
+
+impl Matrix {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::M8, Self::M16];
+
+    /// Rows and columns of each operand.
+    #[must_use]
+    pub const fn size(self) -> usize {
+        match self {
+            Self::M8 => 8,
+            Self::M16 => 16,
+        }
+    }
+
+    /// Rows, columns and length of the sums.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::M8 => "8x8x8",
+            Self::M16 => "16x16x16",
+        }
+    }
+
+    /// File name and text.
+    #[must_use]
+    pub const fn file(self) -> (&'static str, &'static str) {
+        match self {
+            Self::M8 => ("parts/matrix_8.wgsl", include_str!("../../shaders/parts/matrix_8.wgsl")),
+            Self::M16 => ("parts/matrix_16.wgsl", include_str!("../../shaders/parts/matrix_16.wgsl")),
         }
     }
 }

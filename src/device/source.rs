@@ -1,6 +1,6 @@
 //! Joining a kernel's text: whole files one after another, and a map from joined lines back to files.
 
-use super::kernel::{Element, EpilogueKind, Kernel, Part, Storage};
+use super::kernel::{Element, EpilogueKind, Kernel, Matrix, Part, Storage};
 use crate::shape::DType;
 
 /// Everything that chooses one text of a kernel.
@@ -12,6 +12,8 @@ pub struct Variant {
     pub output: DType,
     /// Epilogue part.
     pub epilogue: EpilogueKind,
+    /// Size of cooperative matrices, for kernels that use them.
+    pub matrix: Matrix,
     /// Parameters in immediates (else in a uniform slot).
     pub immediates: bool,
 }
@@ -30,6 +32,10 @@ impl Source {
     #[must_use]
     pub fn join(kernel: &Kernel, variant: Variant, replace: Option<(&str, &str)>) -> Self {
         let mut source = Self { text: String::new(), files: Vec::new(), kernel: kernel.name };
+        if kernel.has_matrix() {
+            let enable = include_str!("../../shaders/parts/matrix_enable.wgsl");
+            source.push(("parts/matrix_enable.wgsl", enable));
+        }
         if uses(kernel, Element::Stored) {
             source.push(variant.storage.file());
         }
@@ -42,6 +48,10 @@ impl Source {
             ("parts/params_uniform.wgsl", include_str!("../../shaders/parts/params_uniform.wgsl"))
         });
         for part in kernel.parts {
+            if *part == Part::Matrix {
+                source.push(variant.matrix.file());
+                continue;
+            }
             // GELU is also what the bias_gelu epilogue needs: the kernel lists it, other epilogues go without.
             if *part != Part::Gelu || !kernel.epilogues || variant.epilogue == EpilogueKind::BiasGelu {
                 source.push(part.file());
@@ -112,17 +122,39 @@ impl Kernel {
         uses(self, Element::Output)
     }
 
-    /// All texts of this kernel: every storage, output and epilogue that it takes.
+    /// Whether the text uses cooperative matrices. Such a kernel takes native halves only.
+    #[must_use]
+    pub fn has_matrix(&self) -> bool {
+        self.parts.contains(&Part::Matrix)
+    }
+
+    /// The storages that this kernel takes.
+    #[must_use]
+    pub fn storages(&self) -> &'static [Storage] {
+        match (self.has_matrix(), self.is_stored()) {
+            (true, _) => &[Storage::F16Native],
+            (false, true) => &Storage::ALL,
+            (false, false) => &[Storage::F32],
+        }
+    }
+
+    /// All texts of this kernel: every storage, output, epilogue and size of matrices that it takes.
     #[must_use]
     pub fn variants(&self, immediates: bool) -> Vec<Variant> {
-        let storages = if self.is_stored() { &Storage::ALL[..] } else { &Storage::ALL[..1] };
+        let matrices = if self.has_matrix() { &Matrix::ALL[..] } else { &[Matrix::M16] };
         let outputs = if self.has_output() { &[DType::F32, DType::F16][..] } else { &[DType::F32][..] };
         let epilogues = if self.epilogues { &EpilogueKind::ALL[..] } else { &EpilogueKind::ALL[..1] };
         let mut all = Vec::new();
-        for &storage in storages {
+        for &storage in self.storages() {
             for &output in outputs {
                 for &epilogue in epilogues {
-                    all.push(Variant { storage, output, epilogue, immediates });
+                    all.extend(matrices.iter().map(|&matrix| Variant {
+                        storage,
+                        output,
+                        epilogue,
+                        matrix,
+                        immediates,
+                    }));
                 }
             }
         }

@@ -13,6 +13,8 @@ pub struct Entry {
     pub cases: fn() -> Vec<Case>,
     /// Wrong texts that the cases must object to.
     pub faults: &'static [Fault],
+    /// Why the cases cannot run on this device with stored tensors of this type; `None` where they can.
+    pub missing: fn(&Context, DType) -> Option<&'static str>,
 }
 
 /// A wrong text: `find` stands in the shader, `replace` still compiles.

@@ -4,7 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::device::{Binding, Context, Epilogue, EpilogueKind, Kernel, Launch, Part, Twin, View};
 use crate::error::{Error, Result};
-use crate::kernels::{Case, Fault, Tolerance, samples};
+use crate::kernels::matmul_plan::{Plan, Variant};
+use crate::kernels::{Case, Fault, matmul_cases, matmul_cooperative, matmul_sum, matmul_tiled};
 use crate::shape::DType;
 use crate::tensor::Tensor;
 
@@ -12,15 +13,19 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "matmul",
     source: include_str!("../../shaders/matmul.wgsl"),
-    parts: &[Part::Grid, Part::Gelu],
-    bindings: &[Binding::stored("a"), Binding::stored("b"), Binding::output_mut("c")],
+    parts: &[Part::Grid, Part::Tile, Part::Gelu],
+    bindings: BINDINGS,
     epilogues: true,
     twin,
 };
 
+/// What every variant of the product binds.
+pub(super) const BINDINGS: &[Binding] = &[Binding::stored("a"), Binding::stored("b"), Binding::output_mut("c")];
+
+/// The parameters of every variant; `row_tiles` and `column_tiles` count its own tiles.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Params {
+pub(super) struct Params {
     rows: u32,
     width: u32,
     inner: u32,
@@ -75,15 +80,72 @@ pub struct Batched {
     pub bias_batch: usize,
 }
 
+impl Batched {
+    /// One product of tensors without gaps; (M, N, K).
+    pub(super) fn single(form: Matmul, (rows, width, inner): (usize, usize, usize), [a, b, c]: [&Tensor; 3]) -> Self {
+        Self {
+            form,
+            batches: 1,
+            rows,
+            width,
+            inner,
+            a_row: a.shape().cells(),
+            b_row: b.shape().cells(),
+            c_row: c.shape().cells(),
+            ..Self::default()
+        }
+    }
+
+    /// The parameters for a grid of (row, column) tiles.
+    pub(super) const fn params(&self, tiles: (usize, usize)) -> Params {
+        Params {
+            rows: self.rows as u32,
+            width: self.width as u32,
+            inner: self.inner as u32,
+            row_tiles: tiles.0 as u32,
+            column_tiles: tiles.1 as u32,
+            batches: self.batches as u32,
+            a_row: self.a_row as u32,
+            a_batch: self.a_batch as u32,
+            b_row: self.b_row as u32,
+            b_batch: self.b_batch as u32,
+            c_row: self.c_row as u32,
+            c_batch: self.c_batch as u32,
+            bias_batch: self.bias_batch as u32,
+        }
+    }
+
+    /// Multiplications and additions of all products.
+    pub(super) const fn flops(&self) -> f64 {
+        2.0 * self.batches as f64 * self.rows as f64 * self.width as f64 * self.inner as f64
+    }
+
+    /// The partial products of one product whose K is cut into equal parts of whole cells, as a batch without gaps.
+    const fn parts(&self, splits: usize) -> Self {
+        let inner = self.inner / splits;
+        let cells = self.width.div_ceil(4);
+        Self {
+            batches: splits,
+            inner,
+            a_batch: if self.form.trans_a { inner * self.a_row } else { inner / 4 },
+            b_batch: if self.form.trans_b { inner / 4 } else { inner * self.b_row },
+            c_row: cells,
+            c_batch: self.rows * cells,
+            bias_batch: 0,
+            ..*self
+        }
+    }
+}
+
 /// How a product is cut: blocks of four rows and cells of four columns per invocation, invocations per workgroup, and the
 /// numbers of workgroups along the rows and the columns.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Tiles {
-    pub blocks: usize,
-    pub cells: usize,
-    pub workgroup: usize,
-    pub rows: usize,
-    pub columns: usize,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tiles {
+    pub(super) blocks: usize,
+    pub(super) cells: usize,
+    pub(super) workgroup: usize,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
 }
 
 impl Tiles {
@@ -104,6 +166,13 @@ impl Tiles {
         let wide = cut(rows.div_ceil(4).min(2), most.min(2), 32);
         let half_empty = cells <= wide.cells / 2 * wide.workgroup;
         if half_empty || wide.rows * wide.columns < 512 { cut(wide.blocks, 1, 32) } else { wide }
+    }
+
+    /// At most 16 rows on a GPU, all of them in one invocation for each cell of columns: B, the longer operand by far, is
+    /// read once.
+    pub(super) fn few_rows(rows: usize, cells: usize) -> Self {
+        let blocks = rows.div_ceil(4).clamp(1, 4);
+        Self { blocks, cells: 1, workgroup: 32, rows: rows.div_ceil(4 * blocks), columns: cells.div_ceil(32) }
     }
 
     /// Adds the overrides that all kernels cut this way share.
@@ -128,6 +197,33 @@ pub fn launch(
     out: DType,
     epilogue: Epilogue<'_>,
 ) -> Result<Tensor> {
+    let (rows, width) = sides(form, a, b)?.0;
+    let c = Tensor::empty(ctx, &[rows, width], out)?;
+    launch_into(ctx, form, a, b, &c, epilogue)?;
+    Ok(c)
+}
+
+/// [`launch`] into given memory of M N values.
+///
+/// # Errors
+/// As [`launch`]; `Error::Shape` when `c` is too small.
+pub fn launch_into(
+    ctx: &Context,
+    form: &Matmul,
+    a: &Tensor,
+    b: &Tensor,
+    c: &Tensor,
+    epilogue: Epilogue<'_>,
+) -> Result<()> {
+    let ((rows, width), inner) = sides(form, a, b)?;
+    // The memory may have another shape: only its size counts.
+    let c_row = width.div_ceil(4);
+    let batched = Batched { c_row, ..Batched::single(*form, (rows, width, inner), [a, b, c]) };
+    launch_batched(ctx, &batched, a, b, c, epilogue)
+}
+
+/// (M, N) and K of a product.
+fn sides(form: &Matmul, a: &Tensor, b: &Tensor) -> Result<((usize, usize), usize)> {
     let sides = |t: &Tensor, swap: bool| {
         if swap { (t.shape().last(), t.shape().rows()) } else { (t.shape().rows(), t.shape().last()) }
     };
@@ -135,20 +231,7 @@ pub fn launch(
     if inner != inner_b {
         return Err(Error::shape("matmul", format!("inner lengths alike, A {} {form:?}", a.shape()), b.shape()));
     }
-    let c = Tensor::empty(ctx, &[rows, width], out)?;
-    let batched = Batched {
-        form: *form,
-        batches: 1,
-        rows,
-        width,
-        inner,
-        a_row: a.shape().cells(),
-        b_row: b.shape().cells(),
-        c_row: c.shape().cells(),
-        ..Batched::default()
-    };
-    launch_batched(ctx, &batched, a, b, &c, epilogue)?;
-    Ok(c)
+    Ok(((rows, width), inner))
 }
 
 /// Writes a batch of products into `c`.
@@ -164,29 +247,38 @@ pub fn launch_batched(
     epilogue: Epilogue<'_>,
 ) -> Result<()> {
     check(m, [a, b, c], epilogue)?;
-    let tiles = Tiles::new(ctx, m.rows, m.width.div_ceil(4), 4);
-    let params = Params {
-        rows: m.rows as u32,
-        width: m.width as u32,
-        inner: m.inner as u32,
-        row_tiles: tiles.rows as u32,
-        column_tiles: tiles.columns as u32,
-        batches: m.batches as u32,
-        a_row: m.a_row as u32,
-        a_batch: m.a_batch as u32,
-        b_row: m.b_row as u32,
-        b_batch: m.b_batch as u32,
-        c_row: m.c_row as u32,
-        c_batch: m.c_batch as u32,
-        bias_batch: m.bias_batch as u32,
+    execute(ctx, &Plan::new(ctx, m, a.dtype()), m, [a, b, c], epilogue)
+}
+
+/// A batch of products as planned: in one launch, or in parts of K and their sum.
+pub(super) fn execute(
+    ctx: &Context,
+    plan: &Plan,
+    m: &Batched,
+    [a, b, c]: [&Tensor; 3],
+    epilogue: Epilogue<'_>,
+) -> Result<()> {
+    if plan.splits > 1 {
+        let partial = Tensor::empty(ctx, &[plan.splits * m.rows, m.width], DType::F32)?;
+        run(ctx, plan.variant, &m.parts(plan.splits), [a, b, &partial], Epilogue::None)?;
+        return matmul_sum::launch(ctx, &partial, plan.splits, c, m.c_row, epilogue);
+    }
+    run(ctx, plan.variant, m, [a, b, c], epilogue)
+}
+
+fn run(ctx: &Context, variant: Variant, m: &Batched, tensors: [&Tensor; 3], epilogue: Epilogue<'_>) -> Result<()> {
+    let tiles = match variant {
+        Variant::Registers(tiles) => tiles,
+        Variant::Tiled(tile) => return matmul_tiled::launch(ctx, &tile, m, tensors, epilogue),
+        Variant::Cooperative(tile) => return matmul_cooperative::launch(ctx, &tile, m, tensors, epilogue),
     };
     tiles
-        .constants(Launch::new(&KERNEL).tensors(&[a, b, c]).epilogue(epilogue))
+        .constants(Launch::new(&KERNEL).tensors(&tensors.map(|t| &**t)).epilogue(epilogue))
         .constant("TRANS_A", f64::from(m.form.trans_a))
         .constant("TRANS_B", f64::from(m.form.trans_b))
-        .params(&params)
+        .params(&m.params((tiles.rows, tiles.columns)))
         .groups(tiles.rows * tiles.columns * m.batches)
-        .flops(2.0 * m.batches as f64 * m.rows as f64 * m.width as f64 * m.inner as f64)
+        .flops(m.flops())
         .run(ctx)
 }
 
@@ -220,7 +312,8 @@ fn check(m: &Batched, [a, b, c]: [&Tensor; 3], epilogue: Epilogue<'_>) -> Result
     Ok(())
 }
 
-fn twin(t: &mut Twin<'_>) -> Result<()> {
+/// The formula of every variant.
+pub(super) fn twin(t: &mut Twin<'_>) -> Result<()> {
     let p: Params = t.params();
     let (a, b, mut c) = (t.f32(0), t.f32(1), t.f32(2));
     let kind = t.epilogue();
@@ -247,16 +340,7 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
                 let term =
                     |k| f64::from(a[at(trans_a, p.a_row, row, k)]) * f64::from(b[at(trans_b, p.b_row, k, column)]);
                 let sum: f64 = (0..p.inner).map(term).sum();
-                c[to] = match kind {
-                    EpilogueKind::None => sum as f32,
-                    EpilogueKind::Bias => (sum + f64::from(bias[from])) as f32,
-                    EpilogueKind::BiasGelu => {
-                        let x = sum + f64::from(bias[from]);
-                        other[to] = x as f32;
-                        gelu(x) as f32
-                    }
-                    EpilogueKind::BiasResidual => (sum + f64::from(bias[from]) + f64::from(other[to])) as f32,
-                };
+                c[to] = finish(kind, sum, bias.get(from).copied(), other.get_mut(to));
             }
         }
     }
@@ -267,6 +351,19 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
     Ok(())
 }
 
+/// One value with its epilogue; `other` is the residual, or takes the value before GELU.
+pub(super) fn finish(kind: EpilogueKind, sum: f64, bias: Option<f32>, other: Option<&mut f32>) -> f32 {
+    let x = sum + f64::from(bias.unwrap_or_default());
+    match (kind, other) {
+        (EpilogueKind::BiasGelu, Some(pre_activation)) => {
+            *pre_activation = x as f32;
+            gelu(x) as f32
+        }
+        (EpilogueKind::BiasResidual, Some(residual)) => (x + f64::from(*residual)) as f32,
+        _ => x as f32,
+    }
+}
+
 fn gelu(x: f64) -> f64 {
     0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh())
 }
@@ -274,65 +371,24 @@ fn gelu(x: f64) -> f64 {
 /// All four forms at sizes around the tiles, the epilogues, batches with shared and interleaved operands.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    // The last is large enough for the widest tile.
-    let sizes = [(1, 1, 1), (3, 5, 7), (16, 64, 8), (17, 130, 9), (33, 31, 66), (5, 129, 3), (601, 437, 5)];
-    let mut cases = Vec::new();
-    for (i, (m, n, k)) in sizes.into_iter().enumerate() {
-        for (trans_a, trans_b) in [(false, false), (false, true), (true, false), (true, true)] {
-            let form = Matmul { trans_a, trans_b };
-            let kind = EpilogueKind::ALL[(i + usize::from(trans_a) + 2 * usize::from(trans_b)) % 4];
-            let label = format!("{m}x{n}x{k} {}{} {}", letter(trans_a), letter(trans_b), kind.name());
-            cases.push(Case::new(label, Tolerance::sum(k + 2), move |ctx, dtype| {
-                let a = samples::normal(ctx, &if trans_a { [k, m] } else { [m, k] }, dtype, 1)?;
-                let b = samples::normal(ctx, &if trans_b { [n, k] } else { [k, n] }, dtype, 2)?;
-                let bias = samples::normal(ctx, &[n], dtype, 3)?;
-                let residual = samples::normal(ctx, &[m, n], dtype, 4)?;
-                let pre_activation = Tensor::empty(ctx, &[m, n], dtype)?;
-                let epilogue = match kind {
-                    EpilogueKind::None => Epilogue::None,
-                    EpilogueKind::Bias => Epilogue::Bias(&bias),
-                    EpilogueKind::BiasGelu => Epilogue::BiasGelu { bias: &bias, pre_activation: &pre_activation },
-                    EpilogueKind::BiasResidual => Epilogue::BiasResidual { bias: &bias, residual: &residual },
-                };
-                let c = launch(ctx, &form, &a, &b, dtype, epilogue)?;
-                Ok(if kind == EpilogueKind::BiasGelu { vec![c, pre_activation] } else { vec![c] })
-            }));
-        }
-    }
-    cases.push(Case::new("weight gradient in f32", Tolerance::sum(40), |ctx, dtype| {
-        let (a, b) = (samples::normal(ctx, &[2, 20, 9], dtype, 1)?, samples::normal(ctx, &[2, 20, 6], dtype, 2)?);
-        let form = Matmul { trans_a: true, trans_b: false };
-        Ok(vec![launch(ctx, &form, &a, &b, DType::F32, Epilogue::None)?])
-    }));
-    for (b, n, d) in [(2, 3, 5), (9, 4, 33)] {
-        cases.push(Case::new(format!("one weight per position {b}x{n}x{d}"), Tolerance::sum(d), move |ctx, dtype| {
-            let (g, w) = (samples::normal(ctx, &[b, d], dtype, 1)?, samples::normal(ctx, &[n, d, d], dtype, 2)?);
-            let bias = samples::normal(ctx, &[n, d], dtype, 3)?;
-            let c = Tensor::empty(ctx, &[b, n, d], dtype)?;
-            let cells = g.shape().cells();
-            let batched = Batched {
-                form: Matmul { trans_a: false, trans_b: true },
-                batches: n,
-                rows: b,
-                width: d,
-                inner: d,
-                a_row: cells,
-                a_batch: 0,
-                b_row: cells,
-                b_batch: d * cells,
-                c_row: n * cells,
-                c_batch: cells,
-                bias_batch: cells,
-            };
-            launch_batched(ctx, &batched, &g, &w, &c, Epilogue::Bias(&bias))?;
-            Ok(vec![c])
-        }));
-    }
+    // (601, 437, 5) is large enough for the widest tile; hardware takes K of 1536 in parts.
+    let sizes = [
+        (1, 1, 1),
+        (3, 5, 7),
+        (16, 64, 8),
+        (17, 130, 9),
+        (33, 31, 66),
+        (5, 129, 3),
+        (601, 437, 5),
+        (20, 9, 1536),
+        (4, 30, 1536),
+    ];
+    let run = |ctx: &Context, m: &Batched, a: &Tensor, b: &Tensor, c: &Tensor, epilogue: Epilogue<'_>| {
+        launch_batched(ctx, m, a, b, c, epilogue)
+    };
+    let mut cases = matmul_cases::forms("product", true, &sizes, run);
+    cases.extend(matmul_cases::batches(run));
     cases
-}
-
-const fn letter(transposed: bool) -> &'static str {
-    if transposed { "T" } else { "N" }
 }
 
 /// Wrong texts.

@@ -11,7 +11,10 @@ pub use cases::{Case, Entry, Fault, Tolerance, differences};
 
 macro_rules! entry {
     ($stem:ident) => {
-        Entry { kernel: &$stem::KERNEL, cases: $stem::cases, faults: $stem::FAULTS }
+        entry!($stem, |_, _| None)
+    };
+    ($stem:ident, $missing:expr) => {
+        Entry { kernel: &$stem::KERNEL, cases: $stem::cases, faults: $stem::FAULTS, missing: $missing }
     };
 }
 
@@ -59,6 +62,11 @@ pub mod masked_mean_backward;
 pub mod masked_mse;
 pub mod masked_mse_backward;
 pub mod matmul;
+mod matmul_cases;
+pub mod matmul_cooperative;
+pub mod matmul_plan;
+pub mod matmul_sum;
+pub mod matmul_tiled;
 pub mod merge_heads;
 pub mod merge_qkv;
 pub mod overflow_check;
@@ -131,6 +139,9 @@ pub static ALL: &[Entry] = &[
     entry!(masked_mse),
     entry!(masked_mse_backward),
     entry!(matmul),
+    entry!(matmul_cooperative, matmul_cooperative::missing),
+    entry!(matmul_sum),
+    entry!(matmul_tiled),
     entry!(merge_heads),
     entry!(merge_qkv),
     entry!(overflow_check),

@@ -3,6 +3,7 @@
 
 use mmae::Context;
 use mmae::device::{ContextOptions, Storage};
+use mmae::kernels::Entry;
 
 /// Whether tests may pass without an adapter (`MMAE_REQUIRE_DEVICE=1` forbids it; `scripts/test.sh` sets it).
 fn required() -> bool {
@@ -11,14 +12,17 @@ fn required() -> bool {
 
 /// A GPU context for tests, or `None` (said on stderr) where the machine has no adapter.
 pub fn gpu(half: Storage, no_immediates: bool) -> Option<Context> {
+    // The run without immediates is the one that also tries the tiles of hardware.
+    open(ContextOptions { no_immediates, as_hardware: no_immediates, half: Some(half), ..Default::default() })
+}
+
+/// The same with options of the test's own; checks and poison are on.
+pub fn open(options: ContextOptions) -> Option<Context> {
     let options = ContextOptions {
         device: std::env::var("MMAE_TEST_DEVICE").unwrap_or_else(|_| "auto".into()),
         checks: true,
         poison: true,
-        no_immediates,
-        // The run without immediates is the one that also tries the tiles of hardware.
-        as_hardware: no_immediates,
-        half: Some(half),
+        ..options
     };
     let context = Context::new(&options).expect("a context");
     if context.is_cpu() {
@@ -30,6 +34,15 @@ pub fn gpu(half: Storage, no_immediates: bool) -> Option<Context> {
         return None;
     }
     Some(context)
+}
+
+/// Whether a device can run a kernel's cases in a storage; says so where not.
+pub fn runs(entry: &Entry, context: &Context, dtype: mmae::DType) -> bool {
+    let missing = (entry.missing)(context, dtype);
+    if let Some(why) = missing {
+        println!("skipped: {} in {dtype}: {why}", entry.kernel.name);
+    }
+    missing.is_none()
 }
 
 /// `MMAE_KERNEL=name` restricts a run to one kernel.

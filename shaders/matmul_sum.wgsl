@@ -1,0 +1,32 @@
+// c = epilogue(sum over s of x[s]): adds the partial products of a matmul that was split along K, always in the same order.
+// x (splits, rows, width) f32; c (rows, width), its rows c_row cells apart.
+//
+// Work: one invocation per cell of C, neighbours along a row.
+// Cost: 1 FLOP per partial value; reads each of them once, 4 bytes for every 2 K / splits FLOPs that the product spent on it.
+
+override WORKGROUP: u32 = 64u;
+
+struct Params {
+    rows: u32,
+    cells: u32,
+    splits: u32,
+    c_row: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> c: array<Output4>;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+        @builtin(local_invocation_index) lid: u32) {
+    let i = group_index(wid, count) * WORKGROUP + lid;
+    let row = i / p.cells;
+    if (row >= p.rows) { return; }
+    let cell = i % p.cells;
+    var sum = x[i];
+    for (var s = 1u; s < p.splits; s += 1u) {
+        sum += x[s * p.rows * p.cells + i];
+    }
+    let at = row * p.c_row + cell;
+    c[at] = pack_output4(epilogue(at, cell, sum));
+}

@@ -1,0 +1,96 @@
+//! Test cases that the variants of matmul share: all forms and epilogues at given sizes, batches, f32 results.
+
+use super::matmul::{Batched, Matmul};
+use super::{Case, Tolerance, samples};
+use crate::device::{Context, Epilogue, EpilogueKind};
+use crate::error::Result;
+use crate::shape::DType;
+use crate::tensor::Tensor;
+
+/// M, N, K.
+pub(super) type Size = (usize, usize, usize);
+
+/// A variant: writes the batch of products A B into C.
+pub(super) trait Run:
+    Fn(&Context, &Batched, &Tensor, &Tensor, &Tensor, Epilogue<'_>) -> Result<()> + Clone + Send + Sync + 'static
+{
+}
+
+impl<F> Run for F where
+    F: Fn(&Context, &Batched, &Tensor, &Tensor, &Tensor, Epilogue<'_>) -> Result<()> + Clone + Send + Sync + 'static
+{
+}
+
+/// The four forms at each size, each with an epilogue of its own, the last one with a result in f32. Sizes share their
+/// pipelines, which software drivers compile slowly, unless `rotate` gives each size other epilogues.
+pub(super) fn forms(name: &str, rotate: bool, sizes: &[Size], run: impl Run) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (i, &(m, n, k)) in sizes.iter().enumerate() {
+        for (f, (trans_a, trans_b)) in [(false, false), (false, true), (true, true), (true, false)].iter().enumerate() {
+            let (form, run) = (Matmul { trans_a: *trans_a, trans_b: *trans_b }, run.clone());
+            let kind = EpilogueKind::ALL[if rotate { i + f } else { f } % 4];
+            let wide = f == 3 && (i % 2 == 0 || !rotate);
+            let label = format!("{name}, {m}x{n}x{k} {form:?} {}", kind.name());
+            cases.push(Case::new(label, Tolerance::sum(k + 2), move |ctx, dtype| {
+                product(ctx, form, (m, n, k), kind, [dtype, if wide { DType::F32 } else { dtype }], &run)
+            }));
+        }
+    }
+    cases
+}
+
+/// One product with its epilogue, operands and result in two types: C and, where there is one, the value before GELU.
+pub(super) fn product(
+    ctx: &Context,
+    form: Matmul,
+    (m, n, k): Size,
+    kind: EpilogueKind,
+    [dtype, out]: [DType; 2],
+    run: &impl Run,
+) -> Result<Vec<Tensor>> {
+    let a = samples::normal(ctx, &if form.trans_a { [k, m] } else { [m, k] }, dtype, 1)?;
+    let b = samples::normal(ctx, &if form.trans_b { [n, k] } else { [k, n] }, dtype, 2)?;
+    let bias = samples::normal(ctx, &[n], dtype, 3)?;
+    let residual = samples::normal(ctx, &[m, n], dtype, 4)?;
+    let pre_activation = Tensor::empty(ctx, &[m, n], dtype)?;
+    let epilogue = match kind {
+        EpilogueKind::None => Epilogue::None,
+        EpilogueKind::Bias => Epilogue::Bias(&bias),
+        EpilogueKind::BiasGelu => Epilogue::BiasGelu { bias: &bias, pre_activation: &pre_activation },
+        EpilogueKind::BiasResidual => Epilogue::BiasResidual { bias: &bias, residual: &residual },
+    };
+    let c = Tensor::empty(ctx, &[m, n], out)?;
+    run(ctx, &Batched::single(form, (m, n, k), [&a, &b, &c]), &a, &b, &c, epilogue)?;
+    Ok(if kind == EpilogueKind::BiasGelu { vec![c, pre_activation] } else { vec![c] })
+}
+
+/// One weight per position: a shared A, results that interleave, a bias for each.
+pub(super) fn batches(run: impl Run) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (b, n, d) in [(2, 3, 5), (70, 2, 33)] {
+        let run = run.clone();
+        cases.push(Case::new(format!("one weight per position {b}x{n}x{d}"), Tolerance::sum(d), move |ctx, dtype| {
+            let (g, w) = (samples::normal(ctx, &[b, d], dtype, 1)?, samples::normal(ctx, &[n, d, d], dtype, 2)?);
+            let bias = samples::normal(ctx, &[n, d], dtype, 3)?;
+            let c = Tensor::empty(ctx, &[b, n, d], dtype)?;
+            let cells = g.shape().cells();
+            let batched = Batched {
+                form: Matmul { trans_a: false, trans_b: true },
+                batches: n,
+                rows: b,
+                width: d,
+                inner: d,
+                a_row: cells,
+                a_batch: 0,
+                b_row: cells,
+                b_batch: d * cells,
+                c_row: n * cells,
+                c_batch: cells,
+                bias_batch: cells,
+            };
+            run(ctx, &batched, &g, &w, &c, Epilogue::Bias(&bias))?;
+            Ok(vec![c])
+        }));
+    }
+    cases
+}

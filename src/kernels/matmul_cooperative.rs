@@ -1,0 +1,192 @@
+//! C = op(A) op(B) in halves through the device's cooperative matrices. See [`super::matmul_plan`] for when it is taken.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::matmul::{self, Batched, Matmul};
+use super::matmul_cases;
+use crate::device::{Capabilities, Context, Epilogue, EpilogueKind, Kernel, Launch, Matrix, Part};
+use crate::error::{Error, Result};
+use crate::kernels::{Case, Fault, Tolerance};
+use crate::shape::DType;
+use crate::tensor::Tensor;
+
+/// `C[b] = op(A[b]) op(B[b])`, then an epilogue; A, B and the epilogue's buffers F16.
+pub static KERNEL: Kernel = Kernel {
+    name: "matmul_cooperative",
+    source: include_str!("../../shaders/matmul_cooperative.wgsl"),
+    parts: &[Part::Gelu, Part::Matrix],
+    bindings: matmul::BINDINGS,
+    epilogues: true,
+    twin: matmul::twin,
+};
+
+/// How much of C a workgroup owns: subgroups along the rows and the columns, 4 x 2 matrices each, and the steps along K that
+/// lie in workgroup memory at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tile {
+    /// Size of the matrices.
+    pub matrix: Matrix,
+    /// Invocations of a subgroup.
+    pub subgroup: usize,
+    /// Subgroups along the rows.
+    pub row_groups: usize,
+    /// Subgroups along the columns.
+    pub column_groups: usize,
+    /// Steps along K, a multiple of the matrices' size.
+    pub depth: usize,
+}
+
+impl Tile {
+    /// Rows of C in one workgroup.
+    #[must_use]
+    pub const fn rows(&self) -> usize {
+        4 * self.matrix.size() * self.row_groups
+    }
+
+    /// Columns of C in one workgroup.
+    #[must_use]
+    pub const fn columns(&self) -> usize {
+        2 * self.matrix.size() * self.column_groups
+    }
+
+    /// Invocations of a workgroup.
+    #[must_use]
+    pub const fn invocations(&self) -> usize {
+        self.subgroup * self.row_groups * self.column_groups
+    }
+
+    /// Workgroup memory: two padded tiles of halves, and an f32 matrix for each subgroup.
+    fn bytes(&self) -> usize {
+        let cells = |lines: usize| lines * self.depth / 4 + 2 * lines.max(self.depth);
+        let results = self.row_groups * self.column_groups * self.matrix.size() * self.matrix.size();
+        8 * (cells(self.rows()) + cells(self.columns())) + 4 * results
+    }
+
+    /// Whether a device offers that much, and each invocation has at most eight cells of an operand to copy.
+    fn fits(&self, has: &Capabilities) -> bool {
+        let cells = self.rows().max(self.columns()) * self.depth / 4;
+        self.bytes() <= has.workgroup_bytes as usize
+            && self.invocations() <= 256
+            && cells <= 8 * self.invocations()
+            && self.depth.is_multiple_of(self.matrix.size())
+    }
+}
+
+/// The tiles that a device can run, largest first; none where it has no cooperative matrices.
+#[must_use]
+pub fn tiles(has: &Capabilities) -> Vec<Tile> {
+    let (Some(matrix), Some(subgroup)) = (has.matrix, has.subgroup_size) else { return Vec::new() };
+    let subgroup = subgroup as usize;
+    let deepest = |(row_groups, column_groups)| {
+        let depths = [32, 16].into_iter();
+        depths.map(|depth| Tile { matrix, subgroup, row_groups, column_groups, depth }).find(|tile| tile.fits(has))
+    };
+    [(2, 4), (1, 2)].into_iter().filter_map(deepest).collect()
+}
+
+/// Whether products may take this kernel here. The first call on a device compares a few of them with the formula: drivers
+/// list sizes that they compute wrongly, and wgpu's support is experimental. What it found stays with the context,
+/// [`Context::matrix_verdict`].
+#[must_use]
+pub fn available(ctx: &Context) -> bool {
+    !tiles(ctx.capabilities()).is_empty() && ctx.matrix_usable(|| self_test(ctx))
+}
+
+/// Products that need several tiles of each size and have edges everywhere; two forms cover all four ways of loading a matrix.
+/// A panic of the compiler counts as a failure.
+fn self_test(ctx: &Context) -> Result<(), String> {
+    let compare = |tile: Tile, trans: bool| -> Result<Option<String>> {
+        let form = Matmul { trans_a: trans, trans_b: trans };
+        let size = (tile.rows() + 3, tile.columns() + 5, 2 * tile.depth + 9);
+        let run = move |ctx: &Context| {
+            let run = move |ctx: &Context, m: &Batched, a: &Tensor, b: &Tensor, c: &Tensor, epilogue: Epilogue<'_>| {
+                launch(ctx, &tile, m, [a, b, c], epilogue)
+            };
+            let out = matmul_cases::product(ctx, form, size, EpilogueKind::Bias, [DType::F16; 2], &run)?;
+            out.iter().map(|c| c.to_f32_padded()).collect::<Result<Vec<_>>>()
+        };
+        let (got, want) = (run(ctx)?.concat(), run(&Context::cpu())?.concat());
+        let tolerance = Tolerance::sum(size.2).with_half();
+        let wrong = got.iter().zip(&want).position(|(&x, &y)| !tolerance.accepts(x, y));
+        Ok(wrong.map(|i| format!("{size:?} {form:?}: value {i} is {:e}, should be {:e}", got[i], want[i])))
+    };
+    for tile in tiles(ctx.capabilities()) {
+        for trans in [false, true] {
+            match catch_unwind(AssertUnwindSafe(|| compare(tile, trans))) {
+                Ok(Ok(None)) => {}
+                Ok(Ok(Some(wrong))) => return Err(wrong),
+                Ok(Err(error)) => return Err(error.to_string()),
+                Err(_) => return Err("the shader compiler panicked".into()),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes a batch of products into `c`; its sizes have been checked.
+///
+/// # Errors
+/// `Error::Shape` when the operands are not halves.
+pub(super) fn launch(
+    ctx: &Context,
+    tile: &Tile,
+    m: &Batched,
+    [a, b, c]: [&Tensor; 3],
+    epilogue: Epilogue<'_>,
+) -> Result<()> {
+    if a.dtype() != DType::F16 {
+        return Err(Error::shape("matmul_cooperative", "operands in F16", a.dtype()));
+    }
+    let tiles = (m.rows.div_ceil(tile.rows()), m.width.div_ceil(tile.columns()));
+    Launch::new(&KERNEL)
+        .tensors(&[a, b, c])
+        .epilogue(epilogue)
+        .constant("TRANS_A", f64::from(m.form.trans_a))
+        .constant("TRANS_B", f64::from(m.form.trans_b))
+        .constant("ROW_GROUPS", tile.row_groups as f64)
+        .constant("COLUMN_GROUPS", tile.column_groups as f64)
+        .constant("DEPTH", tile.depth as f64)
+        .constant("SUBGROUP", tile.subgroup as f64)
+        .params(&m.params(tiles))
+        .groups(tiles.0 * tiles.1 * m.batches)
+        .flops(m.flops())
+        .run(ctx)
+}
+
+/// Why the cases cannot run on a device, in a storage.
+pub(super) fn missing(ctx: &Context, dtype: DType) -> Option<&'static str> {
+    if dtype != DType::F16 {
+        return Some("it takes halves only");
+    }
+    let none = !ctx.is_cpu() && tiles(ctx.capabilities()).is_empty();
+    none.then_some("the device offers no cooperative matrices of halves with sums in f32, 8x8x8 or 16x16x16")
+}
+
+/// Sizes around the device's largest tile, and batches in its smallest.
+#[must_use]
+pub fn cases() -> Vec<Case> {
+    // The twin takes any tile: the result does not depend on it.
+    let any = Tile { matrix: Matrix::M16, subgroup: 32, row_groups: 1, column_groups: 2, depth: 32 };
+    let run = |last: bool| {
+        move |ctx: &Context, m: &Batched, a: &Tensor, b: &Tensor, c: &Tensor, epilogue: Epilogue<'_>| {
+            let tiles = tiles(ctx.capabilities());
+            let tile = if last { tiles.last() } else { tiles.first() };
+            launch(ctx, tile.unwrap_or(&any), m, [a, b, c], epilogue)
+        }
+    };
+    let mut cases = matmul_cases::forms("largest tile", false, &[(130, 133, 73), (64, 64, 32), (3, 9, 5)], run(false));
+    cases.extend(matmul_cases::batches(run(true)));
+    cases
+}
+
+/// Wrong texts.
+pub const FAULTS: &[Fault] = &[
+    Fault { find: "select(step, 4u * cell, along_k) < vec4(p.inner)", replace: "step < vec4(p.inner)" },
+    Fault { find: "c31 = coopMultiplyAdd(n3, m1, c31)", replace: "c31 = coopMultiplyAdd(n3, m0, c31)" },
+    Fault { find: "coopLoad<MatrixA>", replace: "coopLoadT<MatrixA>" },
+    Fault { find: "coopLoad<MatrixB>", replace: "coopLoadT<MatrixB>" },
+    Fault { find: "k < p.inner + DEPTH", replace: "k < p.inner" },
+    Fault { find: "first + i + 2u * (i /", replace: "first + i + (i /" },
+    Fault { find: "batch * p.bias_batch + x", replace: "x" },
+    Fault { find: "vec4(0u, 1u, 2u, 3u) < vec4(p.width)", replace: "vec4(0u, 1u, 2u, 3u) <= vec4(p.width)" },
+];

@@ -1,0 +1,159 @@
+//! Which kernel computes a product, and how it is cut: a pure function of shapes and of what the device can do, so that the
+//! same product gives the same bytes on the same device every time.
+
+use std::fmt;
+
+use super::matmul::{Batched, Tiles};
+use super::{matmul_cooperative, matmul_tiled};
+use crate::device::Context;
+use crate::shape::DType;
+
+/// A kernel with its cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// `matmul`: everything in registers. Processors that play GPU, and a few rows on GPUs.
+    Registers(Tiles),
+    /// `matmul_tiled`: tiles in workgroup memory.
+    Tiled(matmul_tiled::Tile),
+    /// `matmul_cooperative`: halves through cooperative matrices.
+    Cooperative(matmul_cooperative::Tile),
+}
+
+/// How a product is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The kernel.
+    pub variant: Variant,
+    /// Parts that K is cut into: partial sums in f32, added in order by `matmul_sum`. 1: no cut.
+    pub splits: usize,
+}
+
+/// Invocations that keep a large GPU busy: about 500, each with many registers, for each of its 130 processors.
+const FULL: usize = 65_536;
+/// Shortest part of K worth the memory traffic of its partial sums.
+const LEAST_PART: usize = 256;
+/// Rows that one invocation of the register kernel holds: below this a tile would be mostly empty.
+const FEW_ROWS: usize = 16;
+
+impl Plan {
+    /// The plan for `m` on this context's device, with operands stored as `dtype`.
+    #[must_use]
+    pub fn new(ctx: &Context, m: &Batched, dtype: DType) -> Self {
+        if ctx.capabilities().software {
+            return Self::whole(Variant::Registers(Tiles::new(ctx, m.rows, m.width.div_ceil(4), 4)));
+        }
+        let halves = dtype == DType::F16 && matmul_cooperative::available(ctx);
+        Self::on_gpu(m, if halves { matmul_cooperative::tiles(ctx.capabilities()) } else { Vec::new() })
+    }
+
+    const fn whole(variant: Variant) -> Self {
+        Self { variant, splits: 1 }
+    }
+
+    /// The choice on hardware; `cooperative` tiles where they may be used, largest first.
+    fn on_gpu(m: &Batched, cooperative: Vec<matmul_cooperative::Tile>) -> Self {
+        let tiles = |rows: usize, columns: usize| m.rows.div_ceil(rows) * m.width.div_ceil(columns) * m.batches;
+        let busy = |tile: &matmul_cooperative::Tile| tiles(tile.rows(), tile.columns()) * tile.invocations() >= FULL;
+        let last = cooperative.last().copied();
+        if let Some(tile) = cooperative.into_iter().find(busy).or(last)
+            && m.inner >= tile.matrix.size()
+        {
+            let splits = splits(m, tiles(tile.rows(), tile.columns()) * tile.invocations());
+            return Self { variant: Variant::Cooperative(tile), splits };
+        }
+        if m.rows <= FEW_ROWS {
+            let cut = Tiles::few_rows(m.rows, m.width.div_ceil(4));
+            return Self {
+                variant: Variant::Registers(cut),
+                splits: splits(m, cut.columns * m.batches * cut.workgroup),
+            };
+        }
+        let large = matmul_tiled::LARGE;
+        if tiles(large.rows(), large.columns()) * large.invocations() >= FULL {
+            return Self::whole(Variant::Tiled(large));
+        }
+        let small = matmul_tiled::SMALL;
+        let invocations = tiles(small.rows(), small.columns()) * small.invocations();
+        Self { variant: Variant::Tiled(small), splits: splits(m, invocations) }
+    }
+}
+
+/// Parts of K for a product of that many invocations: as many as fill the device, equal, of whole cells, none too short.
+/// A K without such a divisor stays whole, and so does a batch.
+fn splits(m: &Batched, invocations: usize) -> usize {
+    if m.batches > 1 {
+        return 1;
+    }
+    let most = (FULL / invocations.max(1)).min(m.inner / LEAST_PART);
+    (2..=most).rev().find(|s| m.inner.is_multiple_of(4 * s)).unwrap_or(1)
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.variant {
+            Variant::Registers(tiles) => write!(f, "registers {}x{}", 4 * tiles.blocks, 4 * tiles.cells)?,
+            Variant::Tiled(tile) => write!(f, "tiled {}x{}x{}", tile.rows(), tile.columns(), tile.depth)?,
+            Variant::Cooperative(tile) => {
+                write!(f, "cooperative {} {}x{}x{}", tile.matrix.name(), tile.rows(), tile.columns(), tile.depth)?;
+            }
+        }
+        if self.splits > 1 { write!(f, ", K in {} parts", self.splits) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{Capabilities, Matrix};
+
+    fn product(rows: usize, width: usize, inner: usize) -> Batched {
+        Batched { batches: 1, rows, width, inner, ..Batched::default() }
+    }
+
+    #[test]
+    fn plans_on_hardware_are_these() {
+        let device = |matrix, subgroup, workgroup_bytes| {
+            let host = Context::cpu().capabilities().clone();
+            Some(Capabilities { matrix: Some(matrix), subgroup_size: Some(subgroup), workgroup_bytes, ..host })
+        };
+        let (h200, small) = (device(Matrix::M16, 32, 48 << 10), device(Matrix::M16, 32, 16 << 10));
+        let apple = device(Matrix::M8, 32, 32 << 10);
+        let table = [
+            ((4096, 4096, 4096), &None, "tiled 128x128x16"),
+            ((1568, 768, 768), &None, "tiled 64x64x8, K in 3 parts"),
+            ((768, 768, 12544), &None, "tiled 64x64x8, K in 7 parts"),
+            ((64, 768, 12544), &None, "tiled 64x64x8, K in 49 parts"),
+            ((768, 10, 12544), &None, "tiled 64x64x8, K in 49 parts"),
+            ((8, 768, 768), &None, "registers 8x4, K in 3 parts"),
+            ((8, 768, 770), &None, "registers 8x4"),
+            ((4096, 4096, 4096), &h200, "cooperative 16x16x16 128x128x32"),
+            ((4096, 4096, 4096), &small, "cooperative 16x16x16 64x64x32"),
+            ((768, 768, 12544), &h200, "cooperative 16x16x16 64x64x32, K in 7 parts"),
+            ((4096, 4096, 8), &h200, "tiled 128x128x16"),
+            ((4096, 4096, 4096), &apple, "cooperative 8x8x8 64x64x32"),
+        ];
+        let mut wrong = Vec::new();
+        for ((m, n, k), device, want) in table {
+            let tiles = device.as_ref().map(matmul_cooperative::tiles).unwrap_or_default();
+            let got = Plan::on_gpu(&product(m, n, k), tiles).to_string();
+            if got != want {
+                wrong.push(format!("{m}x{n}x{k}: {got}, not {want}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn parts_of_k_are_equal_whole_cells() {
+        let mut wrong = Vec::new();
+        for inner in [256, 512, 768, 1000, 1568, 3072, 12_544, 30_522, 49_408] {
+            for invocations in [64, 192, 3000, 10_000, 70_000] {
+                let s = splits(&product(64, 64, inner), invocations);
+                if s > 1 && (inner % (4 * s) != 0 || inner / s < LEAST_PART || s * invocations > FULL) {
+                    wrong.push((inner, invocations, s));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "(K, invocations, parts): {wrong:?}");
+    }
+}

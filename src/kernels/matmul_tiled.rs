@@ -1,0 +1,110 @@
+//! C = op(A) op(B) for GPUs: tiles in workgroup memory. See [`super::matmul_plan`] for when it is taken.
+
+use super::matmul::{self, Batched};
+use super::matmul_cases;
+use crate::device::{Context, Epilogue, Kernel, Launch, Part};
+use crate::error::Result;
+use crate::kernels::{Case, Fault};
+use crate::tensor::Tensor;
+
+/// `C[b] = op(A[b]) op(B[b])`, then an epilogue.
+pub static KERNEL: Kernel = Kernel {
+    name: "matmul_tiled",
+    source: include_str!("../../shaders/matmul_tiled.wgsl"),
+    parts: &[Part::Grid, Part::Gelu],
+    bindings: matmul::BINDINGS,
+    epilogues: true,
+    twin: matmul::twin,
+};
+
+/// How much of C a workgroup owns: invocations along the rows and the columns, 8 x 8 values each, and the steps along K
+/// that lie in workgroup memory at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tile {
+    /// Invocations along the rows, a multiple of 8.
+    pub row_lanes: usize,
+    /// Invocations along the columns, a multiple of 8.
+    pub column_lanes: usize,
+    /// Steps along K, 8 or 16: no more than the invocations can load with a block of 4 x 4 each.
+    pub depth: usize,
+}
+
+/// 128 x 128 values of C, 16 KiB of workgroup memory: what every device offers.
+pub const LARGE: Tile = Tile { row_lanes: 16, column_lanes: 16, depth: 16 };
+
+/// 64 x 64 values, for products too small to fill a GPU with large tiles.
+pub const SMALL: Tile = Tile { row_lanes: 8, column_lanes: 8, depth: 8 };
+
+impl Tile {
+    /// Rows of C in one workgroup.
+    #[must_use]
+    pub const fn rows(&self) -> usize {
+        8 * self.row_lanes
+    }
+
+    /// Columns of C in one workgroup.
+    #[must_use]
+    pub const fn columns(&self) -> usize {
+        8 * self.column_lanes
+    }
+
+    /// Invocations of a workgroup.
+    #[must_use]
+    pub const fn invocations(&self) -> usize {
+        self.row_lanes * self.column_lanes
+    }
+}
+
+/// Writes a batch of products into `c`; its sizes have been checked.
+pub(super) fn launch(
+    ctx: &Context,
+    tile: &Tile,
+    m: &Batched,
+    [a, b, c]: [&Tensor; 3],
+    epilogue: Epilogue<'_>,
+) -> Result<()> {
+    let tiles = (m.rows.div_ceil(tile.rows()), m.width.div_ceil(tile.columns()));
+    Launch::new(&KERNEL)
+        .tensors(&[a, b, c])
+        .epilogue(epilogue)
+        .constant("TRANS_A", f64::from(m.form.trans_a))
+        .constant("TRANS_B", f64::from(m.form.trans_b))
+        .constant("ROW_LANES", tile.row_lanes as f64)
+        .constant("COLUMN_LANES", tile.column_lanes as f64)
+        .constant("DEPTH", tile.depth as f64)
+        .constant("WORKGROUP", tile.invocations() as f64)
+        .params(&m.params(tiles))
+        .groups(tiles.0 * tiles.1 * m.batches)
+        .flops(m.flops())
+        .run(ctx)
+}
+
+/// Sizes around both tiles, and the general ones.
+#[must_use]
+pub fn cases() -> Vec<Case> {
+    let sets: [(&str, Tile, &[matmul_cases::Size]); 2] = [
+        ("64x64", SMALL, &[(1, 1, 1), (65, 130, 9), (64, 64, 16), (3, 70, 33)]),
+        ("128x128", LARGE, &[(130, 259, 18), (1, 5, 35)]),
+    ];
+    let mut cases = Vec::new();
+    for (name, tile, sizes) in sets {
+        cases.extend(matmul_cases::forms(name, false, sizes, move |ctx, m, a, b, c, epilogue| {
+            launch(ctx, &tile, m, [a, b, c], epilogue)
+        }));
+    }
+    cases.extend(matmul_cases::batches(|ctx, m, a, b, c, epilogue| launch(ctx, &SMALL, m, [a, b, c], epilogue)));
+    cases
+}
+
+/// Wrong texts.
+pub const FAULTS: &[Fault] = &[
+    Fault { find: "if (along_k) { s = transpose(x); }", replace: "" },
+    Fault { find: "vec4(k) + FOUR < vec4(p.inner)", replace: "vec4(k) + FOUR <= vec4(p.inner)" },
+    Fault { find: "vec4(4u * cell) + FOUR < vec4(p.width)", replace: "vec4(4u * cell) + FOUR <= vec4(p.width)" },
+    Fault { find: "sum[3] + x.w * y", replace: "sum[3] + x.z * y" },
+    Fault { find: "permuted(y, s / 4u)", replace: "y" },
+    Fault { find: "load(lid, row, column, base, k + DEPTH)", replace: "load(lid, row, column, base, k)" },
+    Fault { find: "batch * vec2(p.a_batch, p.b_batch)", replace: "batch * vec2(p.a_batch, p.a_batch)" },
+    Fault { find: "batch * p.bias_batch + cell", replace: "cell" },
+    Fault { find: "row + 4u * (y + ROW_LANES), column / 4u + x, c10", replace: "row + 4u * y, column / 4u + x, c10" },
+];
