@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::clock::{Effort, Spread};
 use super::report::Quartiles;
 use crate::data::Batch;
-use crate::device::Context;
 use crate::device::philox::{philox, uniform4};
+use crate::device::{Context, LaunchTime};
 use crate::error::{Error, Result};
 use crate::train::config::{Precision, RunConfig};
 use crate::train::plan::plan;
@@ -126,6 +126,19 @@ pub fn measure(ctx: &Context, config: &RunConfig, name: &str, effort: Effort, op
         pool_bytes: ctx.pool().peak,
         loss,
     })
+}
+
+/// Every launch of one step with its time on the device, by a clock read before and after each. The third step of a fresh
+/// model, so that nothing is compiled in it.
+///
+/// # Errors
+/// `Error::Check` on a device without timestamps; what training reports.
+pub fn profile(ctx: &Context, config: &RunConfig) -> Result<Vec<LaunchTime>> {
+    let mut trainer = Trainer::new(ctx, config)?;
+    let batch = synthetic(config, 4);
+    trainer.step(&batch)?;
+    trainer.step(&batch)?;
+    Ok(ctx.profiled(|| trainer.step(&batch))?.1)
 }
 
 /// What a sweep may use.

@@ -8,9 +8,10 @@ use serde_json::json;
 use super::{Effects, command, finish};
 use crate::bench::clock::DeviceClock;
 use crate::bench::run::{begin, end};
-use crate::bench::step::{Growth, Limits, Step, measure, sweep};
+use crate::bench::step::{Growth, Limits, Step, measure, profile, sweep};
 use crate::bench::text::{self, short};
 use crate::cli::{Common, open_device, print, print_json};
+use crate::device::{LaunchTime, by_kernel};
 use crate::error::Result;
 use crate::train::config::RunConfig;
 use crate::train::files::read_text;
@@ -31,6 +32,9 @@ pub(super) struct Args {
     /// One setting, for example train.precision=f16; may be repeated
     #[arg(long, value_name = "SECTION.FIELD=VALUE")]
     set: Vec<String>,
+    /// Also time every launch of a step, and print the share of each kernel
+    #[arg(long)]
+    profile: bool,
     /// Also double the batch, then change the number of tokens, and fit how the time grows
     #[arg(long)]
     sweep: bool,
@@ -78,6 +82,9 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<()> {
         print(to_text(&step))?;
     }
     report.steps.push(step);
+    if args.profile && loud {
+        print(profile_text(&profile(&context, &config)?))?;
+    }
     if args.sweep {
         let limits = Limits { batch: args.max_batch, seconds: args.max_seconds, bytes: args.max_mib << 20 };
         let growths = sweep(&context, &config, limits)?;
@@ -108,6 +115,24 @@ fn to_text(s: &Step) -> String {
         format!("loss      {:.4} after the last step", s.loss),
     ]
     .join("\n")
+}
+
+/// Kernels by their time, the longest first.
+fn profile_text(launches: &[LaunchTime]) -> String {
+    let kernels = by_kernel(launches);
+    let all: f64 = kernels.values().map(|k| k.time.as_secs_f64()).sum();
+    let mut rows: Vec<_> = kernels.into_iter().collect();
+    rows.sort_by_key(|(_, kernel)| std::cmp::Reverse(kernel.time));
+    let mut lines =
+        vec![format!("{:28} {:>8} {:>9} {:>7} {:>9} {:>8}", "kernel", "launches", "ms", "share", "GFLOP/s", "GB/s")];
+    for (name, k) in rows {
+        let seconds = k.time.as_secs_f64().max(1e-12);
+        let (flops, moved) = (1e-9 * k.flops / seconds, 1e-9 * k.bytes as f64 / seconds);
+        let (ms, share) = (1e3 * seconds, 100.0 * seconds / all.max(1e-12));
+        lines.push(format!("{name:28} {:>8} {ms:>9.3} {share:>5.1} % {flops:>9.2} {moved:>8.2}", k.launches));
+    }
+    lines.push(format!("{:28} {:>8} {:>9.3}", "sum", launches.len(), 1e3 * all));
+    lines.join("\n")
 }
 
 fn growth_text(growth: &Growth) -> String {
