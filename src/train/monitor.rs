@@ -83,18 +83,12 @@ pub enum Event<'a> {
 pub type Report<'a> = &'a mut dyn FnMut(Event<'_>);
 
 /// A look that has begun: what the host knew at that moment, and what the device has been asked.
-pub(super) struct Glance {
+struct Glance {
     pending: Pending,
     step: u64,
     lr: f64,
     waited: Duration,
     pool_bytes: u64,
-}
-
-impl Glance {
-    pub(super) fn is_ready(&mut self) -> bool {
-        self.pending.is_ready()
-    }
 }
 
 /// Writes metrics and TensorBoard events, and keeps the time.
@@ -106,13 +100,16 @@ pub(super) struct Monitor {
     /// When the first look was taken, and after which step.
     first: Option<(Instant, u64)>,
     last: (Instant, u64, Duration),
+    glance: Option<Glance>,
+    /// What was found last.
+    pub(super) log: Log,
     skipped: u32,
     /// Steps skipped without a good one between, as far as the looks tell.
     skipped_in_a_row: u64,
 }
 
 impl Monitor {
-    pub(super) fn open(dir: &RunDir, trainer: &Trainer) -> Result<Self> {
+    pub(super) fn open(dir: &RunDir, trainer: &Trainer, stop: u64) -> Result<Self> {
         let step = trainer.step_number();
         let first = if step == 0 { 0 } else { step + 1 };
         let start = Instant::now();
@@ -123,6 +120,8 @@ impl Monitor {
             start_step: step,
             first: None,
             last: (start, step, Duration::ZERO),
+            glance: None,
+            log: Log { step, stop, ..Log::default() },
             skipped: trainer.control()?.skipped,
             skipped_in_a_row: 0,
         })
@@ -132,18 +131,32 @@ impl Monitor {
     ///
     /// # Errors
     /// What the device reports.
-    pub(super) fn begin(trainer: &Trainer, waited: Duration) -> Result<Glance> {
+    pub(super) fn begin(&mut self, trainer: &Trainer, waited: Duration) -> Result<()> {
         let (step, lr) = (trainer.step_number(), trainer.config.train.lr(trainer.step_number()));
         let pool_bytes = trainer.context().pool().reserved;
-        Ok(Glance { pending: trainer.look()?, step, lr, waited, pool_bytes })
+        self.glance = Some(Glance { pending: trainer.look()?, step, lr, waited, pool_bytes });
+        Ok(())
     }
 
-    /// Writes down what a look found; waits for it where it has not arrived.
+    /// Whether what a look asked for has come.
+    pub(super) fn is_ready(&mut self) -> bool {
+        self.glance.as_mut().is_some_and(|glance| glance.pending.is_ready())
+    }
+
+    /// Writes down and tells what the look begun last has found; waits for it where it has not arrived.
     ///
     /// # Errors
     /// `Error::NotFinite` when the loss is no number or no step has been good for long, else what the device or the disk
     /// reports.
-    pub(super) fn finish(&mut self, glance: Glance, samples: usize, stop: u64) -> Result<Log> {
+    pub(super) fn finish(&mut self, samples: usize, stop: u64, report: Report<'_>) -> Result<()> {
+        if let Some(glance) = self.glance.take() {
+            self.log = self.note(glance, samples, stop)?;
+            report(Event::Log(&self.log));
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, glance: Glance, samples: usize, stop: u64) -> Result<Log> {
         let Glance { pending, step, lr, waited, pool_bytes } = glance;
         let (losses, control) = Trainer::read(pending)?;
         let time = Instant::now();

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::checkpoint::{Checkpoint, Position};
 use super::config::RunConfig;
-use super::monitor::{Event, Glance, Log, Monitor, Report, require_finite};
+use super::monitor::{Event, Log, Monitor, Report, require_finite};
 use super::plan::plan;
 use super::run_dir::RunDir;
 use super::trainer::{Trainer, expected};
@@ -117,7 +117,7 @@ impl Run {
             let reason = format!("{stop}, but the run has done {from} steps already; give a larger number");
             return Err(Error::config("steps", reason));
         }
-        let mut monitor = Monitor::open(&self.dir, &self.trainer)?;
+        let mut monitor = Monitor::open(&self.dir, &self.trainer, stop)?;
         let mut loader = self.loader()?;
         // From here on the pool holds what a step needs, at step 10 as at step 1,000.
         self.trainer.context().trim();
@@ -125,19 +125,10 @@ impl Run {
         if stop > schedule {
             self.note(report, &format!("the schedules end at step {schedule}; after it the learning rate stays put"))?;
         }
-        let (mut log, mut told) = (Log { step: from, stop, ..Log::default() }, 0);
-        // A look at the losses is begun at one step and finished at a later one, when they have come: nothing waits.
-        let (mut glance, samples) = (None::<Glance>, self.trainer.samples_per_step());
-        let mut finish = |monitor: &mut Monitor, glance: Option<Glance>, report: Report<'_>| {
-            if let Some(glance) = glance {
-                log = monitor.finish(glance, samples, stop)?;
-                report(Event::Log(&log));
-            }
-            Ok::<_, Error>(log)
-        };
+        let (mut told, samples) = (0, self.trainer.samples_per_step());
         while self.trainer.step_number() < stop {
             if interrupted.load(Ordering::SeqCst) {
-                finish(&mut monitor, glance.take(), report)?;
+                monitor.finish(samples, stop, report)?;
                 return Err(self.interrupt(report));
             }
             let batch = loader.next_batch()?;
@@ -151,16 +142,17 @@ impl Run {
             let due = |every: u64| (every > 0 && step.is_multiple_of(every)) || step == stop;
             let train = &self.trainer.config.train;
             let (look, save, show) = (due(train.log_every), due(train.checkpoint_every), due(train.sample_every));
-            if look || save || show || glance.as_mut().is_some_and(Glance::is_ready) {
-                finish(&mut monitor, glance.take(), report)?;
+            // A look at the losses is begun at one step and finished at a later one, when they have come: nothing waits.
+            if look || monitor.is_ready() {
+                monitor.finish(samples, stop, report)?;
             }
             if look {
-                glance = Some(Monitor::begin(&self.trainer, loader.waited())?);
+                monitor.begin(&self.trainer, loader.waited())?;
             }
             // What counts comes first: a loss that is no number stops the run before anything is kept, and a disk with room
             // for one of the two gets the checkpoint.
             if save || show {
-                finish(&mut monitor, glance.take(), report)?;
+                monitor.finish(samples, stop, report)?;
             }
             if save {
                 self.checkpoint()?;
@@ -174,8 +166,8 @@ impl Run {
         } else {
             self.plot()?;
         }
-        let last = finish(&mut monitor, glance, report)?;
-        Ok(Summary { step: self.trainer.step_number(), seconds: monitor.seconds(), last })
+        monitor.finish(samples, stop, report)?;
+        Ok(Summary { step: self.trainer.step_number(), seconds: monitor.seconds(), last: monitor.log })
     }
 
     /// Writes a checkpoint and removes old ones. Returns its folder.
