@@ -393,7 +393,7 @@ pub fn cases() -> Vec<Case> {
 
 /// Wrong texts.
 pub const FAULTS: &[Fault] = &[
-    Fault { find: "rows[3] * x.w;", replace: "rows[3] * x.z;" },
+    Fault { find: "load_a(a_base, row + 8u, k)", replace: "load_a(a_base, row + 4u, k)" },
     Fault { find: "k < vec4(p.inner)", replace: "k <= vec4(p.inner)" },
     Fault { find: "vec4(0u, 1u, 2u, 3u) < vec4(p.width)", replace: "vec4(0u, 1u, 2u, 3u) <= vec4(p.width)" },
     Fault { find: "batch * p.bias_batch + cell", replace: "cell" },

@@ -154,5 +154,5 @@ pub fn cases() -> Vec<Case> {
 pub const FAULTS: &[Fault] = &[
     Fault { find: "n / p.across * p.side + line % p.side", replace: "n / p.across * p.side + line / p.side" },
     Fault { find: "[line / p.side % 4u]", replace: "[0u]" },
-    Fault { find: "rows[2] * x.z +", replace: "" },
+    Fault { find: "load_tokens(row + 8u, k)", replace: "load_tokens(row + 4u, k)" },
 ];
