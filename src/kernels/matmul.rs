@@ -216,9 +216,7 @@ pub fn launch_into(
     epilogue: Epilogue<'_>,
 ) -> Result<()> {
     let ((rows, width), inner) = sides(form, a, b)?;
-    // The memory may have another shape: only its size counts.
-    let c_row = width.div_ceil(4);
-    let batched = Batched { c_row, ..Batched::single(*form, (rows, width, inner), [a, b, c]) };
+    let batched = Batched { c_row: width.div_ceil(4), ..Batched::single(*form, (rows, width, inner), [a, b, c]) };
     launch_batched(ctx, &batched, a, b, c, epilogue)
 }
 
