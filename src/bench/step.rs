@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::clock::{Effort, Spread};
 use super::report::Quartiles;
 use crate::data::Batch;
-use crate::device::Context;
 use crate::device::philox::{philox, uniform4};
+use crate::device::{Context, KernelTime, by_kernel};
 use crate::error::{Error, Result};
 use crate::train::config::{Precision, RunConfig};
 use crate::train::plan::plan;
@@ -41,8 +41,26 @@ pub struct Step {
     pub gflops: f64,
     /// Most bytes of the pool in use at once.
     pub pool_bytes: u64,
+    /// Share of the device's time by kernel, most first, where it has timestamps; every launch in a pass of its own.
+    #[serde(default)]
+    pub kernels: Vec<Share>,
     /// Loss of the last step: a step that computes nothing finite is not timed.
     pub loss: f64,
+}
+
+/// A kernel's part of a step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    /// Stem of the shader.
+    pub kernel: String,
+    /// Launches.
+    pub launches: u64,
+    /// Milliseconds.
+    pub ms: f64,
+    /// Of all launches' time, from 0 to 1.
+    pub share: f64,
+    /// Billions of operations a second.
+    pub gflops: f64,
 }
 
 impl Step {
@@ -93,8 +111,11 @@ pub fn measure(ctx: &Context, config: &RunConfig, name: &str, effort: Effort, op
     trainer.step(&batches[1])?;
     ctx.wait()?;
     let after = ctx.counters();
-    let start = Instant::now();
+    // From the third step on a recording is replayed: the fourth shows what the host is left with.
     trainer.step(&batches[0])?;
+    ctx.wait()?;
+    let start = Instant::now();
+    trainer.step(&batches[1])?;
     let host = start.elapsed().as_secs_f64();
     ctx.wait()?;
     let seconds = start.elapsed().as_secs_f64().max(1e-6);
@@ -110,6 +131,7 @@ pub fn measure(ctx: &Context, config: &RunConfig, name: &str, effort: Effort, op
         let advice = "check the device with `mmae doctor` and `mmae bench kernels`";
         return Err(Error::NotFinite { what: "the loss".into(), step: trainer.step_number(), advice });
     }
+    let kernels = shares(ctx, &mut trainer, &batches[0])?;
     let (wall, flops) = (Spread::of(wall), after.flops - before.flops);
     Ok(Step {
         model: name.to_owned(),
@@ -124,8 +146,28 @@ pub fn measure(ctx: &Context, config: &RunConfig, name: &str, effort: Effort, op
         gflop: 1e-9 * flops,
         gflops: if wall.median > 0.0 { 1e-9 * flops / wall.median } else { 0.0 },
         pool_bytes: ctx.pool().peak,
+        kernels,
         loss,
     })
+}
+
+/// One step with every launch timed; nothing on a device without timestamps.
+fn shares(ctx: &Context, trainer: &mut Trainer, batch: &Batch) -> Result<Vec<Share>> {
+    if !ctx.capabilities().timestamps {
+        return Ok(Vec::new());
+    }
+    let ((), times) = ctx.profiled(|| trainer.step(batch))?;
+    let all = by_kernel(&times);
+    let sum: f64 = all.values().map(|k| k.time.as_secs_f64()).sum();
+    let share = |(kernel, k): (&&str, &KernelTime)| {
+        let seconds = k.time.as_secs_f64();
+        let over = |a: f64, b: f64| if b > 0.0 { a / b } else { 0.0 };
+        let (share, gflops) = (over(seconds, sum), over(1e-9 * k.flops, seconds));
+        Share { kernel: (*kernel).to_owned(), launches: k.launches, ms: 1e3 * seconds, share, gflops }
+    };
+    let mut shares: Vec<_> = all.iter().map(share).collect();
+    shares.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+    Ok(shares)
 }
 
 /// What a sweep may use.

@@ -95,10 +95,13 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<()> {
     finish(&report, out, common)
 }
 
+/// Kernels in the text; the report has all of them.
+const MOST: usize = 12;
+
 fn to_text(s: &Step) -> String {
     let gpu = s.gpu_ms.map_or_else(String::new, |ms| format!(", {} by the device's clock", short(ms.median)));
     let ms = |q: f64| short(q);
-    [
+    let mut lines = vec![
         format!("model     {}, {} samples of {} tokens, {}", s.model, s.samples, s.tokens, s.storage),
         format!("step      {} ms ({} to {}){gpu}", ms(s.ms.median), ms(s.ms.low), ms(s.ms.high)),
         format!("rate      {} GFLOP a step, {} GFLOP/s", short(s.gflop), short(s.gflops)),
@@ -106,8 +109,15 @@ fn to_text(s: &Step) -> String {
         format!("memory    {} in the pool at most", bytes(s.pool_bytes as f64)),
         format!("start     {} ms from opening the device to the end of the first step", short(s.first_ms)),
         format!("loss      {:.4} after the last step", s.loss),
-    ]
-    .join("\n")
+    ];
+    if !s.kernels.is_empty() {
+        lines.push(format!("{:<28} {:>8} {:>9} {:>6} {:>8}", "kernel", "launches", "ms", "share", "GFLOP/s"));
+    }
+    for k in s.kernels.iter().take(MOST) {
+        let (ms, gflops) = (short(k.ms), short(k.gflops));
+        lines.push(format!("{:<28} {:>8} {ms:>9} {:>5.1}% {gflops:>8}", k.kernel, k.launches, 100.0 * k.share));
+    }
+    lines.join("\n")
 }
 
 fn growth_text(growth: &Growth) -> String {
