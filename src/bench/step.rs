@@ -41,7 +41,7 @@ pub struct Step {
     pub gflops: f64,
     /// Most bytes of the pool in use at once.
     pub pool_bytes: u64,
-    /// Share of the device's time by kernel, most first, where it has timestamps; every launch in a pass of its own.
+    /// From [`profile`], where it was asked for.
     #[serde(default)]
     pub kernels: Vec<Share>,
     /// Loss of the last step: a step that computes nothing finite is not timed.
@@ -61,6 +61,8 @@ pub struct Share {
     pub share: f64,
     /// Billions of operations a second.
     pub gflops: f64,
+    /// Billions of bytes a second, every tensor that is bound counted once.
+    pub gbytes: f64,
 }
 
 impl Step {
@@ -131,7 +133,6 @@ pub fn measure(ctx: &Context, config: &RunConfig, name: &str, effort: Effort, op
         let advice = "check the device with `mmae doctor` and `mmae bench kernels`";
         return Err(Error::NotFinite { what: "the loss".into(), step: trainer.step_number(), advice });
     }
-    let kernels = shares(ctx, &mut trainer, &batches[0])?;
     let (wall, flops) = (Spread::of(wall), after.flops - before.flops);
     Ok(Step {
         model: name.to_owned(),
@@ -146,24 +147,33 @@ pub fn measure(ctx: &Context, config: &RunConfig, name: &str, effort: Effort, op
         gflop: 1e-9 * flops,
         gflops: if wall.median > 0.0 { 1e-9 * flops / wall.median } else { 0.0 },
         pool_bytes: ctx.pool().peak,
-        kernels,
+        kernels: Vec::new(),
         loss,
     })
 }
-
-/// One step with every launch timed; nothing on a device without timestamps.
-fn shares(ctx: &Context, trainer: &mut Trainer, batch: &Batch) -> Result<Vec<Share>> {
-    if !ctx.capabilities().timestamps {
-        return Ok(Vec::new());
-    }
-    let ((), times) = ctx.profiled(|| trainer.step(batch))?;
-    let all = by_kernel(&times);
+/// Where the time of one step goes, by kernel, most first: the third step of a fresh model, so that nothing is compiled in it,
+/// with every launch in a pass of its own between two timestamps.
+///
+/// # Errors
+/// `Error::Check` on a device without timestamps; what training reports.
+pub fn profile(ctx: &Context, config: &RunConfig) -> Result<Vec<Share>> {
+    let mut trainer = Trainer::new(ctx, config)?;
+    let batch = synthetic(config, 4);
+    trainer.step(&batch)?;
+    trainer.step(&batch)?;
+    let all = by_kernel(&ctx.profiled(|| trainer.step(&batch))?.1);
     let sum: f64 = all.values().map(|k| k.time.as_secs_f64()).sum();
     let share = |(kernel, k): (&&str, &KernelTime)| {
         let seconds = k.time.as_secs_f64();
         let over = |a: f64, b: f64| if b > 0.0 { a / b } else { 0.0 };
-        let (share, gflops) = (over(seconds, sum), over(1e-9 * k.flops, seconds));
-        Share { kernel: (*kernel).to_owned(), launches: k.launches, ms: 1e3 * seconds, share, gflops }
+        Share {
+            kernel: (*kernel).to_owned(),
+            launches: k.launches,
+            ms: 1e3 * seconds,
+            share: over(seconds, sum),
+            gflops: over(1e-9 * k.flops, seconds),
+            gbytes: over(1e-9 * k.bytes as f64, seconds),
+        }
     };
     let mut shares: Vec<_> = all.iter().map(share).collect();
     shares.sort_by(|a, b| b.ms.total_cmp(&a.ms));

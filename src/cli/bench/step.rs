@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Effects, command, finish};
 use crate::bench::clock::DeviceClock;
 use crate::bench::run::{begin, end};
-use crate::bench::step::{Growth, Limits, Step, measure, sweep};
+use crate::bench::step::{Growth, Limits, Share, Step, measure, profile, sweep};
 use crate::bench::text::{self, short};
 use crate::cli::{Common, open_device, print, print_json};
 use crate::error::Result;
@@ -31,6 +31,9 @@ pub(super) struct Args {
     /// One setting, for example train.precision=f16; may be repeated
     #[arg(long, value_name = "SECTION.FIELD=VALUE")]
     set: Vec<String>,
+    /// Also time every launch of a step, and print the share of each kernel
+    #[arg(long)]
+    profile: bool,
     /// Also double the batch, then change the number of tokens, and fit how the time grows
     #[arg(long)]
     sweep: bool,
@@ -69,13 +72,19 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<()> {
     let context = open_device(common)?;
     let effort = args.effects.effort();
     // Before the clock is tried: that would compile nothing of the model, but open and warm the device.
-    let step = measure(&context, &config, &name, effort, opened)?;
+    let mut step = measure(&context, &config, &name, effort, opened)?;
     let clock = DeviceClock::new(&context);
     let mut report = begin(&context, &clock, effort, &command())?;
     let loud = !common.json || out.is_some();
     if loud {
         print(text::device(&report.device))?;
         print(to_text(&step))?;
+    }
+    if args.profile {
+        step.kernels = profile(&context, &config)?;
+        if loud {
+            print(profile_text(&step.kernels))?;
+        }
     }
     report.steps.push(step);
     if args.sweep {
@@ -95,13 +104,10 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<()> {
     finish(&report, out, common)
 }
 
-/// Kernels in the text; the report has all of them.
-const MOST: usize = 12;
-
 fn to_text(s: &Step) -> String {
     let gpu = s.gpu_ms.map_or_else(String::new, |ms| format!(", {} by the device's clock", short(ms.median)));
     let ms = |q: f64| short(q);
-    let mut lines = vec![
+    let lines = [
         format!("model     {}, {} samples of {} tokens, {}", s.model, s.samples, s.tokens, s.storage),
         format!("step      {} ms ({} to {}){gpu}", ms(s.ms.median), ms(s.ms.low), ms(s.ms.high)),
         format!("rate      {} GFLOP a step, {} GFLOP/s", short(s.gflop), short(s.gflops)),
@@ -110,13 +116,20 @@ fn to_text(s: &Step) -> String {
         format!("start     {} ms from opening the device to the end of the first step", short(s.first_ms)),
         format!("loss      {:.4} after the last step", s.loss),
     ];
-    if !s.kernels.is_empty() {
-        lines.push(format!("{:<28} {:>8} {:>9} {:>6} {:>8}", "kernel", "launches", "ms", "share", "GFLOP/s"));
+    lines.join("\n")
+}
+
+/// Kernels by their time, the longest first.
+fn profile_text(shares: &[Share]) -> String {
+    let mut lines =
+        vec![format!("{:28} {:>8} {:>9} {:>6} {:>8} {:>8}", "kernel", "launches", "ms", "share", "GFLOP/s", "GB/s")];
+    for k in shares {
+        let [ms, gflops, gbytes] = [k.ms, k.gflops, k.gbytes].map(short);
+        let share = 100.0 * k.share;
+        lines.push(format!("{:28} {:>8} {ms:>9} {share:>5.1}% {gflops:>8} {gbytes:>8}", k.kernel, k.launches));
     }
-    for k in s.kernels.iter().take(MOST) {
-        let (ms, gflops) = (short(k.ms), short(k.gflops));
-        lines.push(format!("{:<28} {:>8} {ms:>9} {:>5.1}% {gflops:>8}", k.kernel, k.launches, 100.0 * k.share));
-    }
+    let (launches, ms) = (shares.iter().map(|k| k.launches).sum::<u64>(), shares.iter().map(|k| k.ms).sum());
+    lines.push(format!("{:28} {launches:>8} {:>9}", "sum", short(ms)));
     lines.join("\n")
 }
 
