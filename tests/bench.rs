@@ -147,7 +147,8 @@ fn probes_agree_with_their_twins() {
     let Some(gpu) = common::gpu(Storage::F16Packed, false) else { return };
     let cpu = Context::cpu();
     let mut wrong = Vec::new();
-    for case in probes::cases() {
+    let matrices = probes::matrices(&gpu).map(probes::matrix_case);
+    for case in probes::cases().into_iter().chain(matrices) {
         for dtype in [DType::F32, DType::F16] {
             let found = case.compare(&gpu, &cpu, dtype, 2).unwrap();
             wrong.extend(found.into_iter().map(|w| format!("{} {dtype}: {w}", case.label)));

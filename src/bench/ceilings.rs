@@ -85,7 +85,7 @@ pub fn ceilings(ctx: &Context, clock: &dyn Clock, effort: Effort) -> Result<Ceil
         fma_form,
         fma_stored_f32: stored(ctx, clock, effort, DType::F32)?,
         fma_stored_f16: stored(ctx, clock, effort, DType::F16)?,
-        matrix: None,
+        matrix: matrix(ctx, clock, effort)?,
         bandwidth,
         launch,
         record,
@@ -100,7 +100,8 @@ const LONG: usize = 16;
 /// Every probe in both storages.
 fn check(ctx: &Context) -> Result<()> {
     let cpu = Context::cpu();
-    for case in probes::cases() {
+    let matrices = probes::matrices(ctx).map(probes::matrix_case);
+    for case in probes::cases().into_iter().chain(matrices) {
         for dtype in [DType::F32, DType::F16] {
             let (got, want) = ((case.run)(ctx, dtype)?, (case.run)(&cpu, dtype)?);
             if let Some(wrong) = differences(&got, &want, case.tolerance, dtype, 1)?.first() {
@@ -155,6 +156,17 @@ fn stored(ctx: &Context, clock: &dyn Clock, effort: Effort, dtype: DType) -> Res
     let flops = probes::fma_stored(ctx, &table, &y, steps)?;
     let time = seconds(clock, effort, &mut |_| probes::fma_stored(ctx, &table, &y, steps).map(|_| ()))?;
     Ok(rate(flops, time))
+}
+
+/// FLOP/s of cooperative matrices, where kernels may use them.
+fn matrix(ctx: &Context, clock: &dyn Clock, effort: Effort) -> Result<Option<f64>> {
+    let Some(size) = probes::matrices(ctx) else { return Ok(None) };
+    let (groups, steps) = if ctx.capabilities().software { (512, 32) } else { (1 << 14, 512) };
+    let pair = probes::pair(ctx, size.0)?;
+    let y = Tensor::empty(ctx, &[groups, size.0 * size.0], DType::F32)?;
+    let flops = probes::products(ctx, &pair, &y, steps, size)?;
+    let time = seconds(clock, effort, &mut |_| probes::products(ctx, &pair, &y, steps, size).map(|_| ()))?;
+    Ok(Some(rate(flops, time)))
 }
 
 /// Bytes of the tensor read: from what any cache holds to what none does, as far as the device binds it.

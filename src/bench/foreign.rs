@@ -30,21 +30,33 @@ enum Grid {
 /// with another value are not its business.
 struct Contract {
     like: &'static str,
+    /// Kernels whose launches it takes: those that a device may choose for the same work.
+    family: &'static [&'static str],
     grid: Grid,
     constants: &'static [(&'static str, f64)],
 }
 
 const CONTRACTS: [Contract; 10] = [
-    Contract { like: "matmul", grid: Grid::Tiles, constants: &[("TRANS_A", 0.0), ("TRANS_B", 0.0)] },
-    Contract { like: "attention", grid: Grid::Queries, constants: &[] },
-    Contract { like: "layernorm", grid: Grid::Rows, constants: &[("AFFINE", 1.0)] },
-    Contract { like: "layernorm_backward", grid: Grid::Rows, constants: &[("AFFINE", 1.0)] },
-    Contract { like: "softmax", grid: Grid::Rows, constants: &[] },
-    Contract { like: "softmax_backward", grid: Grid::Rows, constants: &[] },
-    Contract { like: "l2_normalise", grid: Grid::Rows, constants: &[] },
-    Contract { like: "gelu", grid: Grid::Cells, constants: &[] },
-    Contract { like: "gelu_backward", grid: Grid::Cells, constants: &[] },
-    Contract { like: "add", grid: Grid::Cells, constants: &[] },
+    Contract {
+        like: "matmul",
+        family: &["matmul", "matmul_tiled", "matmul_cooperative"],
+        grid: Grid::Tiles,
+        constants: &[("TRANS_A", 0.0), ("TRANS_B", 0.0)],
+    },
+    Contract { like: "attention", family: &["attention"], grid: Grid::Queries, constants: &[] },
+    Contract { like: "layernorm", family: &["layernorm"], grid: Grid::Rows, constants: &[("AFFINE", 1.0)] },
+    Contract {
+        like: "layernorm_backward",
+        family: &["layernorm_backward"],
+        grid: Grid::Rows,
+        constants: &[("AFFINE", 1.0)],
+    },
+    Contract { like: "softmax", family: &["softmax"], grid: Grid::Rows, constants: &[] },
+    Contract { like: "softmax_backward", family: &["softmax_backward"], grid: Grid::Rows, constants: &[] },
+    Contract { like: "l2_normalise", family: &["l2_normalise"], grid: Grid::Rows, constants: &[] },
+    Contract { like: "gelu", family: &["gelu"], grid: Grid::Cells, constants: &[] },
+    Contract { like: "gelu_backward", family: &["gelu_backward"], grid: Grid::Cells, constants: &[] },
+    Contract { like: "add", family: &["add"], grid: Grid::Cells, constants: &[] },
 ];
 
 /// Kernels that a text can stand in for.
@@ -105,7 +117,7 @@ impl Foreign {
         let fit = Fit::new(path, text, &module, contract, fields)?;
         validate(&source)?;
         let substitute = Substitute {
-            of: contract.like,
+            of: contract.family,
             kernel,
             fit: Box::new(move |params, constants, epilogue| fit.launch(params, constants, epilogue)),
             taken: AtomicU64::new(0),

@@ -4,6 +4,7 @@ use super::cases::Shapes;
 use super::ceilings::ceilings;
 use super::clock::{DeviceClock, Effort};
 use super::foreign::Foreign;
+use super::probes;
 use super::report::{Report, Row};
 use super::run::{Event, Options, begin, end, every_case};
 use crate::device::{Capabilities, Context};
@@ -122,7 +123,11 @@ pub fn climb(ctx: &Context, shapes: &Shapes, effort: Effort, command: &str) -> R
             every_case(ctx, &clock, &found, &options, &mut report, &mut |_: Event<'_>| {})?;
         }
     }
-    report.skipped.push("cooperative matrices: the engine has no text for them here".into());
+    if probes::matrices(ctx).is_none() {
+        report
+            .skipped
+            .push("matmul_cooperative.wgsl: the device has no cooperative matrices that kernels may use".into());
+    }
     end(ctx, &clock, effort, &mut report)?;
     Ok(report)
 }

@@ -3,7 +3,7 @@
 
 use crate::device::{Binding, Context, Kernel, Launch, Part, Twin};
 use crate::error::Result;
-use crate::kernels::{Case, Tolerance, samples};
+use crate::kernels::{Case, Tolerance, matmul_cooperative, samples};
 use crate::shape::DType;
 use crate::tensor::Tensor;
 
@@ -12,25 +12,26 @@ const WORKGROUP: usize = 64;
 const TABLE: usize = 1024;
 
 macro_rules! probe {
-    ($static:ident, $name:literal, $twin:ident, $($binding:expr),+) => {
+    ($static:ident, $name:literal, $part:ident, $twin:ident, $($binding:expr),+) => {
         static $static: Kernel = Kernel {
             name: concat!("bench/", $name),
             source: include_str!(concat!("../../shaders/bench/", $name, ".wgsl")),
-            parts: &[Part::Grid],
+            parts: &[Part::$part],
             bindings: &[$($binding),+],
             epilogues: false,
             twin: $twin,
         };
     };
 }
-probe!(FMA, "fma", fma_twin, Binding::f32_mut("y"));
-probe!(FMA_STORED, "fma_stored", fma_stored_twin, Binding::stored("table"), Binding::f32_mut("y"));
-probe!(COPY, "copy", copy_twin, Binding::f32("x"), Binding::f32_mut("y"));
-probe!(READ, "read", read_twin, Binding::f32("x"), Binding::f32_mut("y"));
-probe!(NOTHING, "nothing", nothing_twin, Binding::f32_mut("y"));
+probe!(FMA, "fma", Grid, fma_twin, Binding::f32_mut("y"));
+probe!(FMA_STORED, "fma_stored", Grid, fma_stored_twin, Binding::stored("table"), Binding::f32_mut("y"));
+probe!(COPY, "copy", Grid, copy_twin, Binding::f32("x"), Binding::f32_mut("y"));
+probe!(READ, "read", Grid, read_twin, Binding::f32("x"), Binding::f32_mut("y"));
+probe!(NOTHING, "nothing", Grid, nothing_twin, Binding::f32_mut("y"));
+probe!(MATRIX, "matrix", Matrix, matrix_twin, Binding::stored("table"), Binding::f32_mut("y"));
 
 /// All of them, for tests.
-pub static ALL: [&Kernel; 5] = [&FMA, &FMA_STORED, &COPY, &READ, &NOTHING];
+pub static ALL: [&Kernel; 6] = [&FMA, &FMA_STORED, &COPY, &READ, &NOTHING, &MATRIX];
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -203,6 +204,78 @@ fn nothing_twin(t: &mut Twin<'_>) -> Result<()> {
     let value = t.params::<f32>();
     t.put_f32(0, vec![value; 4]);
     Ok(())
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Products {
+    steps: u32,
+    groups: u32,
+    size: u32,
+}
+
+/// Side of the device's cooperative matrices and invocations of a subgroup, where kernels may use them.
+#[must_use]
+pub fn matrices(ctx: &Context) -> Option<(usize, usize)> {
+    let has = ctx.capabilities();
+    let found = has.matrix.zip(has.subgroup_size).map(|(matrix, subgroup)| (matrix.size(), subgroup as usize));
+    found.filter(|_| matmul_cooperative::available(ctx))
+}
+
+/// Two matrices for [`products`].
+///
+/// # Errors
+/// What the device reports.
+pub fn pair(ctx: &Context, side: usize) -> Result<Tensor> {
+    samples::normal(ctx, &[2 * side * side], DType::F16, 12)
+}
+
+/// `groups` subgroups times 4 `steps` products of matrices; y (groups, side x side). Returns the FLOPs.
+///
+/// # Errors
+/// What the device reports.
+pub fn products(
+    ctx: &Context,
+    pair: &Tensor,
+    y: &Tensor,
+    steps: usize,
+    (side, subgroup): (usize, usize),
+) -> Result<f64> {
+    let groups = y.shape().elements() / (side * side);
+    let flops = 8.0 * (side * side * side * steps * groups) as f64;
+    Launch::new(&MATRIX)
+        .tensors(&[pair, y])
+        .params(&Products { steps: steps as u32, groups: groups as u32, size: side as u32 })
+        .constant("SUBGROUP", subgroup as f64)
+        .groups(groups)
+        .flops(flops)
+        .run(ctx)?;
+    Ok(flops)
+}
+
+fn matrix_twin(t: &mut Twin<'_>) -> Result<()> {
+    let p: Products = t.params();
+    let (table, side) = (t.f32(0), p.size as usize);
+    let (a, b) = table.split_at(side * side);
+    let value = |at: usize| {
+        let (row, column) = (at / side % side, at % side);
+        let terms = (0..side).map(|k| f64::from(a[row * side + k]) * f64::from(b[k * side + column]));
+        (4.0 * f64::from(p.steps) * terms.sum::<f64>()) as f32
+    };
+    t.put_f32(1, (0..p.groups as usize * side * side).map(value).collect());
+    Ok(())
+}
+
+/// The cooperative matrices of a device against the twin.
+#[must_use]
+pub fn matrix_case(size: (usize, usize)) -> Case {
+    const STEPS: usize = 3;
+    let sum = Tolerance::sum(4 * STEPS * size.0);
+    Case::new("products of matrices", sum, move |ctx, _| {
+        let y = Tensor::empty(ctx, &[5, size.0 * size.0], DType::F32)?;
+        products(ctx, &pair(ctx, size.0)?, &y, STEPS, size)?;
+        Ok(vec![y])
+    })
 }
 
 /// Every probe against its twin, at a size that does not fill its last workgroup.

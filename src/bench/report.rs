@@ -184,17 +184,20 @@ impl Row {
     }
 }
 
-/// The overrides of the launch of `kernel`, and the names of other launches of the same run.
+/// The kernel that did most of the arithmetic, where it is not `kernel` itself; its overrides; the names of other launches.
 #[must_use]
 pub fn variant(kernel: &str, launches: &[Launched]) -> String {
-    let own = launches.iter().find(|l| l.kernel == kernel);
-    let mut words: Vec<_> = own
-        .into_iter()
-        .flat_map(|l| &l.constants)
-        .filter(|(name, _)| !name.starts_with("TRANS_"))
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
-    words.extend(launches.iter().filter(|l| l.kernel != kernel).map(|l| format!("+{}", l.kernel)));
+    let main = launches.iter().position(|l| l.kernel == kernel);
+    let most = || (0..launches.len()).max_by(|a, b| launches[*a].flops.total_cmp(&launches[*b].flops));
+    let Some(main) = main.or_else(most) else { return String::new() };
+    let mut words = Vec::new();
+    if launches[main].kernel != kernel {
+        words.push(launches[main].kernel.to_owned());
+    }
+    let set = launches[main].constants.iter().filter(|(name, _)| !name.starts_with("TRANS_"));
+    words.extend(set.map(|(name, value)| format!("{name}={value}")));
+    let others = launches.iter().enumerate().filter(|(i, _)| *i != main);
+    words.extend(others.map(|(_, l)| format!("+{}", l.kernel)));
     words.join(" ")
 }
 

@@ -193,8 +193,8 @@ impl Bench<'_> {
     /// The kernel's own text, and those of the others that cover this case.
     fn entrants(&self, case: &Case, dtype: DType) -> Result<Vec<Entrant<'_>>> {
         let own = self.check(case, dtype, None)?;
-        let kernel = own.launches.iter().map(|l| l.kernel).find(|name| *name == case.kernel).unwrap_or_default();
-        let mut entrants = vec![Entrant { name: "mmae".into(), traced_as: kernel, substitute: None, verdict: own }];
+        let mut entrants =
+            vec![Entrant { name: "mmae".into(), traced_as: case.kernel, substitute: None, verdict: own }];
         for text in self.options.texts.iter().filter(|text| text.like == case.kernel) {
             let verdict = self.check(case, dtype, Some(&text.substitute))?;
             // A launch that the text does not cover runs the kernel's own: that is no row of this text.

@@ -8,7 +8,7 @@ use super::clock::{Effort, Spread};
 use super::report::Quartiles;
 use crate::data::Batch;
 use crate::device::philox::{philox, uniform4};
-use crate::device::{Context, LaunchTime};
+use crate::device::{Context, KernelTime, by_kernel};
 use crate::error::{Error, Result};
 use crate::train::config::{Precision, RunConfig};
 use crate::train::plan::plan;
@@ -41,8 +41,28 @@ pub struct Step {
     pub gflops: f64,
     /// Most bytes of the pool in use at once.
     pub pool_bytes: u64,
+    /// From [`profile`], where it was asked for.
+    #[serde(default)]
+    pub kernels: Vec<Share>,
     /// Loss of the last step: a step that computes nothing finite is not timed.
     pub loss: f64,
+}
+
+/// A kernel's part of a step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    /// Stem of the shader.
+    pub kernel: String,
+    /// Launches.
+    pub launches: u64,
+    /// Milliseconds.
+    pub ms: f64,
+    /// Of all launches' time, from 0 to 1.
+    pub share: f64,
+    /// Billions of operations a second.
+    pub gflops: f64,
+    /// Billions of bytes a second, every tensor that is bound counted once.
+    pub gbytes: f64,
 }
 
 impl Step {
@@ -93,8 +113,11 @@ pub fn measure(ctx: &Context, config: &RunConfig, name: &str, effort: Effort, op
     trainer.step(&batches[1])?;
     ctx.wait()?;
     let after = ctx.counters();
-    let start = Instant::now();
+    // From the third step on a recording is replayed: the fourth shows what the host is left with.
     trainer.step(&batches[0])?;
+    ctx.wait()?;
+    let start = Instant::now();
+    trainer.step(&batches[1])?;
     let host = start.elapsed().as_secs_f64();
     ctx.wait()?;
     let seconds = start.elapsed().as_secs_f64().max(1e-6);
@@ -124,21 +147,37 @@ pub fn measure(ctx: &Context, config: &RunConfig, name: &str, effort: Effort, op
         gflop: 1e-9 * flops,
         gflops: if wall.median > 0.0 { 1e-9 * flops / wall.median } else { 0.0 },
         pool_bytes: ctx.pool().peak,
+        kernels: Vec::new(),
         loss,
     })
 }
-
-/// Every launch of one step with its time on the device, by a clock read before and after each. The third step of a fresh
-/// model, so that nothing is compiled in it.
+/// Where the time of one step goes, by kernel, most first: the third step of a fresh model, so that nothing is compiled in it,
+/// with every launch in a pass of its own between two timestamps.
 ///
 /// # Errors
 /// `Error::Check` on a device without timestamps; what training reports.
-pub fn profile(ctx: &Context, config: &RunConfig) -> Result<Vec<LaunchTime>> {
+pub fn profile(ctx: &Context, config: &RunConfig) -> Result<Vec<Share>> {
     let mut trainer = Trainer::new(ctx, config)?;
     let batch = synthetic(config, 4);
     trainer.step(&batch)?;
     trainer.step(&batch)?;
-    Ok(ctx.profiled(|| trainer.step(&batch))?.1)
+    let all = by_kernel(&ctx.profiled(|| trainer.step(&batch))?.1);
+    let sum: f64 = all.values().map(|k| k.time.as_secs_f64()).sum();
+    let share = |(kernel, k): (&&str, &KernelTime)| {
+        let seconds = k.time.as_secs_f64();
+        let over = |a: f64, b: f64| if b > 0.0 { a / b } else { 0.0 };
+        Share {
+            kernel: (*kernel).to_owned(),
+            launches: k.launches,
+            ms: 1e3 * seconds,
+            share: over(seconds, sum),
+            gflops: over(1e-9 * k.flops, seconds),
+            gbytes: over(1e-9 * k.bytes as f64, seconds),
+        }
+    };
+    let mut shares: Vec<_> = all.iter().map(share).collect();
+    shares.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+    Ok(shares)
 }
 
 /// What a sweep may use.

@@ -23,6 +23,8 @@ pub struct Launched {
     pub constants: Vec<(&'static str, f64)>,
     /// Workgroups.
     pub groups: u64,
+    /// Arithmetic, as the kernel states it.
+    pub flops: f64,
 }
 
 /// How a foreign text is launched in place of a kernel's own.
@@ -37,8 +39,8 @@ type Fit = Box<dyn Fn(&[u8], &[(&'static str, f64)], EpilogueKind) -> Option<Fit
 
 /// A text that runs instead of a kernel's own, with the same buffers and parameters.
 pub(crate) struct Substitute {
-    /// Name of the kernel that it stands in for.
-    pub of: &'static str,
+    /// Names of the kernels that it stands in for: variants that take the same buffers and parameters.
+    pub of: &'static [&'static str],
     /// The text; bindings as those of the kernel.
     pub kernel: &'static Kernel,
     /// How to launch it.
@@ -73,7 +75,7 @@ impl Hooks {
             return None;
         }
         let mut state = lock(&self.state);
-        let other = state.substitute.as_ref().filter(|s| s.of == launch.kernel.name).and_then(|substitute| {
+        let other = state.substitute.as_ref().filter(|s| s.of.contains(&launch.kernel.name)).and_then(|substitute| {
             let fitted = (substitute.fit)(&launch.params, &launch.constants, launch.epilogue)?;
             substitute.taken.fetch_add(1, Ordering::Relaxed);
             Some(Launch {
@@ -94,6 +96,7 @@ impl Hooks {
                 epilogue: made.epilogue,
                 constants: made.constants.clone(),
                 groups: made.groups,
+                flops: made.flops,
             });
         }
         other

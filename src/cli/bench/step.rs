@@ -8,10 +8,9 @@ use serde_json::json;
 use super::{Effects, command, finish};
 use crate::bench::clock::DeviceClock;
 use crate::bench::run::{begin, end};
-use crate::bench::step::{Growth, Limits, Step, measure, profile, sweep};
+use crate::bench::step::{Growth, Limits, Share, Step, measure, profile, sweep};
 use crate::bench::text::{self, short};
 use crate::cli::{Common, open_device, print, print_json};
-use crate::device::{LaunchTime, by_kernel};
 use crate::error::Result;
 use crate::train::config::RunConfig;
 use crate::train::files::read_text;
@@ -73,7 +72,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<()> {
     let context = open_device(common)?;
     let effort = args.effects.effort();
     // Before the clock is tried: that would compile nothing of the model, but open and warm the device.
-    let step = measure(&context, &config, &name, effort, opened)?;
+    let mut step = measure(&context, &config, &name, effort, opened)?;
     let clock = DeviceClock::new(&context);
     let mut report = begin(&context, &clock, effort, &command())?;
     let loud = !common.json || out.is_some();
@@ -81,10 +80,13 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<()> {
         print(text::device(&report.device))?;
         print(to_text(&step))?;
     }
-    report.steps.push(step);
-    if args.profile && loud {
-        print(profile_text(&profile(&context, &config)?))?;
+    if args.profile {
+        step.kernels = profile(&context, &config)?;
+        if loud {
+            print(profile_text(&step.kernels))?;
+        }
     }
+    report.steps.push(step);
     if args.sweep {
         let limits = Limits { batch: args.max_batch, seconds: args.max_seconds, bytes: args.max_mib << 20 };
         let growths = sweep(&context, &config, limits)?;
@@ -105,7 +107,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<()> {
 fn to_text(s: &Step) -> String {
     let gpu = s.gpu_ms.map_or_else(String::new, |ms| format!(", {} by the device's clock", short(ms.median)));
     let ms = |q: f64| short(q);
-    [
+    let lines = [
         format!("model     {}, {} samples of {} tokens, {}", s.model, s.samples, s.tokens, s.storage),
         format!("step      {} ms ({} to {}){gpu}", ms(s.ms.median), ms(s.ms.low), ms(s.ms.high)),
         format!("rate      {} GFLOP a step, {} GFLOP/s", short(s.gflop), short(s.gflops)),
@@ -113,25 +115,21 @@ fn to_text(s: &Step) -> String {
         format!("memory    {} in the pool at most", bytes(s.pool_bytes as f64)),
         format!("start     {} ms from opening the device to the end of the first step", short(s.first_ms)),
         format!("loss      {:.4} after the last step", s.loss),
-    ]
-    .join("\n")
+    ];
+    lines.join("\n")
 }
 
 /// Kernels by their time, the longest first.
-fn profile_text(launches: &[LaunchTime]) -> String {
-    let kernels = by_kernel(launches);
-    let all: f64 = kernels.values().map(|k| k.time.as_secs_f64()).sum();
-    let mut rows: Vec<_> = kernels.into_iter().collect();
-    rows.sort_by_key(|(_, kernel)| std::cmp::Reverse(kernel.time));
+fn profile_text(shares: &[Share]) -> String {
     let mut lines =
-        vec![format!("{:28} {:>8} {:>9} {:>7} {:>9} {:>8}", "kernel", "launches", "ms", "share", "GFLOP/s", "GB/s")];
-    for (name, k) in rows {
-        let seconds = k.time.as_secs_f64().max(1e-12);
-        let (flops, moved) = (1e-9 * k.flops / seconds, 1e-9 * k.bytes as f64 / seconds);
-        let (ms, share) = (1e3 * seconds, 100.0 * seconds / all.max(1e-12));
-        lines.push(format!("{name:28} {:>8} {ms:>9.3} {share:>5.1} % {flops:>9.2} {moved:>8.2}", k.launches));
+        vec![format!("{:28} {:>8} {:>9} {:>6} {:>8} {:>8}", "kernel", "launches", "ms", "share", "GFLOP/s", "GB/s")];
+    for k in shares {
+        let [ms, gflops, gbytes] = [k.ms, k.gflops, k.gbytes].map(short);
+        let share = 100.0 * k.share;
+        lines.push(format!("{:28} {:>8} {ms:>9} {share:>5.1}% {gflops:>8} {gbytes:>8}", k.kernel, k.launches));
     }
-    lines.push(format!("{:28} {:>8} {:>9.3}", "sum", launches.len(), 1e3 * all));
+    let (launches, ms) = (shares.iter().map(|k| k.launches).sum::<u64>(), shares.iter().map(|k| k.ms).sum());
+    lines.push(format!("{:28} {launches:>8} {:>9}", "sum", short(ms)));
     lines.join("\n")
 }
 
