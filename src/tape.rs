@@ -51,10 +51,11 @@ impl Needs {
     /// # Errors
     /// As [`Tensor::empty`].
     pub fn place(&self, i: usize, context: &Context, dims: &[usize]) -> Result<Tensor> {
-        if let (Some(filled), Some(slot)) = (&self.filled, self.slots.get(i).and_then(Option::as_ref)) {
-            if let (true, Ok(place)) = (!filled.borrow().contains(&key(slot)), slot.reshape(dims)) {
-                return Ok(place);
-            }
+        if let (Some(filled), Some(slot)) = (&self.filled, self.slots.get(i).and_then(Option::as_ref))
+            && !filled.borrow().contains(&key(slot))
+            && let Ok(place) = slot.reshape(dims)
+        {
+            return Ok(place);
         }
         Tensor::empty(context, dims, DType::F32)
     }
