@@ -68,7 +68,7 @@ fn main() -> Result<()> {
     for step in 1..=STEPS {
         rates.step = step;
         schedule.write_u32(&rates.to_words())?;
-        params.zero_gradients();
+        params.zero_gradients()?;
 
         let mut tape = Tape::new(&ctx);
         let input = tape.constant(x.clone());

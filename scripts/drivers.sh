@@ -4,9 +4,18 @@
 #
 #   drivers/lvp26/run PROGRAM ...         a newer lavapipe with its own C library (Mesa 26, cooperative matrix)
 #   drivers/swiftshader/run PROGRAM ...   SwiftShader (no native f16, subgroups of 4)
+#   drivers/validation/run PROGRAM ...    the newer lavapipe under Khronos' validation layer, with --validation only: its
+#                                         messages go to drivers/validation/log, one file for each process
 #
-# Usage: scripts/drivers.sh [FOLDER]     63 MB and 31 MB are downloaded, 310 MB unpacked; a second call does nothing.
+# Usage: scripts/drivers.sh [--validation] [FOLDER]
+#   63 MB and 31 MB are downloaded, 310 MB unpacked; the layer adds 6 MB and 28 MB. A second call does nothing.
 set -euo pipefail
+
+validation=false
+if [ "${1:-}" = --validation ]; then
+    validation=true
+    shift
+fi
 
 for tool in apt-get dpkg; do
     command -v "$tool" >/dev/null || { echo "drivers.sh: $tool is missing; this script needs Debian on x86-64" >&2; exit 1; }
@@ -80,4 +89,30 @@ RUN
     chmod +x "$work/run"
     mv "$work/run" "$top/swiftshader/run"
 fi
-du -sh "$top/lvp26" "$top/swiftshader" >&2
+
+# The validation layer, started with that lavapipe's C library. Messages go to files of the layer's own: whether the program
+# installs a callback for them makes no difference.
+if $validation && [ ! -x "$top/validation/run" ]; then
+    echo "drivers.sh: unpacking the validation layer from trixie" >&2
+    rm -rf "$top/validation"
+    mkdir -p "$top/validation/log" "$work/layer"
+    newer_apt
+    APT_CONFIG=$work/apt.conf apt-get -qq update
+    (cd "$work/layer" && APT_CONFIG=$work/apt.conf apt-get -qq download vulkan-validationlayers && dpkg -x ./*.deb .)
+    library=$(find "$work/layer/usr/lib" -name libVkLayer_khronos_validation.so | head -n 1)
+    [ -n "$library" ] || { echo "drivers.sh: the package holds no validation layer" >&2; exit 1; }
+    cp "$library" "$top/validation/"
+    sed "s#\"library_path\": \"#&$top/validation/#" \
+        "$work/layer/usr/share/vulkan/explicit_layer.d/VkLayer_khronos_validation.json" >"$top/validation/layer.json"
+    cat >"$work/run" <<RUN
+#!/bin/sh
+export VK_ADD_LAYER_PATH='$top/validation' VK_LOADER_LAYERS_ENABLE='*validation*' VK_LAYER_VALIDATE_SYNC=1
+export VK_LAYER_REPORT_FLAGS=error,warn VK_LAYER_DEBUG_ACTION=VK_DBG_LAYER_ACTION_LOG_MSG
+export VK_LAYER_LOG_FILENAME='$top/validation/log/'\$\$.txt
+exec '$top/lvp26/run' "\$@"
+RUN
+    chmod +x "$work/run"
+    mv "$work/run" "$top/validation/run"
+fi
+rm -rf "$work"
+du -sh "$top"/*/ >&2

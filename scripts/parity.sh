@@ -4,9 +4,11 @@
 #   system        the driver that the system has, or a GPU
 #   lvp26         a newer lavapipe: cooperative matrices  (unpacked into ./drivers by scripts/drivers.sh)
 #   swiftshader   SwiftShader: no native f16  (the same)
+#   validation    the newer lavapipe under the Vulkan validation layer, synchronisation included: fails on any message of the
+#                 layer; also trains a few steps in both precisions
 #
 # Usage: scripts/parity.sh [--quick] [DRIVER...]
-#   all three drivers unless some are named; --quick compares every kernel in f32 and packed halves and leaves out the rest;
+#   the first three unless some are named; --quick compares every kernel in f32 and packed halves and leaves out the rest;
 #   MMAE_KERNEL=a,b restricts it to some kernels
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,6 +23,33 @@ fi
 
 export MMAE_REQUIRE_DEVICE=1 XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-${TMPDIR:-/tmp}}"
 failed=()
+
+# The layer must object to the mistake that tests/validation.rs plants, then say nothing about kernels and training.
+validate() {
+    local log=drivers/validation/log run=$PWD/drivers/validation/run data=examples/data/emoji/held_out out precision
+    rm -f "$log"/*
+    CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$run \
+        cargo test --release --quiet --test validation -- --ignored --test-threads 1 || return 1
+    grep -q SYNC-HAZARD "$log"/* || { echo "parity.sh: the validation layer missed a planted hazard" >&2; return 1; }
+    rm -f "$log"/*
+    CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$run \
+        cargo test --release --test kernels -- --nocapture --test-threads 1 ${names[@]+"${names[@]}"} || return 1
+    cargo build --release --quiet || return 1
+    out=$(mktemp -d)
+    for precision in f32 f16; do
+        "$run" target/release/mmae train --quiet --model m2ae-tiny --data "$data" --out "$out/$precision" --steps 3 \
+            --set "train.precision=$precision" >/dev/null || { rm -rf "$out"; return 1; }
+    done
+    rm -rf "$out"
+    [ "$(find "$log" -name '*.txt' | wc -l)" -ge 3 ] || { echo "parity.sh: the validation layer was not there" >&2; return 1; }
+    if [ -n "$(cat "$log"/*.txt)" ]; then
+        echo "parity.sh: the validation layer objects:" >&2
+        cat "$log"/*.txt >&2
+        return 1
+    fi
+    echo "parity.sh: the validation layer has no objection" >&2
+}
+
 # One test at a time: these drivers compile on one thread, and some take gigabytes for a large kernel.
 for driver in "$@"; do
     case $driver in
@@ -29,9 +58,14 @@ for driver in "$@"; do
         [ -x "drivers/$driver/run" ] || scripts/drivers.sh
         runner="$PWD/drivers/$driver/run"
         ;;
-    *) echo "parity.sh: no driver named $driver; there are: system lvp26 swiftshader" >&2; exit 2 ;;
+    validation) [ -x drivers/validation/run ] || scripts/drivers.sh --validation ;;
+    *) echo "parity.sh: no driver named $driver; there are: system lvp26 swiftshader validation" >&2; exit 2 ;;
     esac
     echo "== $driver" >&2
+    if [ "$driver" = validation ]; then
+        validate || failed+=("$driver")
+        continue
+    fi
     CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$runner \
         cargo test --release --no-fail-fast "${tests[@]}" -- --nocapture --test-threads 1 ${names[@]+"${names[@]}"} || failed+=("$driver")
 done

@@ -2,31 +2,21 @@
 // is 0 gets no weight; a row without any key gives 0. The row's log-sum-exp is kept for the backward pass.
 //
 // q, o (B, H, I, d), k, v (B, H, J, d), mask F32 (B, J), lse F32 (B, H, I).
-// Online softmax (Milakov and Gimelshein, 2018; Dao and others, 2022): keys come in blocks of 8; the running sum l and
-// the output are rescaled by exp(m - m') when a block raises the maximum m. No score is ever stored.
+// Online softmax (Milakov and Gimelshein, 2018; Dao and others, 2022): keys come in blocks of KEYS; the running sum l
+// and the output are rescaled by exp(m - m') when a block raises the maximum m. No score is ever stored.
 //
 // Work: one invocation owns four queries and SLICE cells of their outputs in registers, as 4x4 matrices; wider heads
 // are cut into slices that each compute the scores anew. Matrices of scores have the keys as columns, so that maximum,
 // exponential and sum take four queries at a time; transposing registers is free.
 // Cost: 2 B H I J d (1 + slices) FLOPs; K and V are read once per four queries, mostly from caches; o is written once.
 
-override SLICE: u32 = 8u;      // cells of a row per invocation: 4 or 8, as registers allow
+override SLICE: u32 = 8u;      // cells of a row per invocation: 4, 8 or 16, as registers allow
+override KEYS: u32 = 16u;      // keys per block: 16, or 4 where keys are few
 override WORKGROUP: u32 = 8u;
+// Params, add and places stand in parts/attention.wgsl, which all three kernels of attention share.
 
 const LOWEST = -3.0e38;        // below every score, yet finite: infinities would meet as inf - inf
 const NO_KEY = 3.0e38;         // log-sum-exp of a row without keys: every probability recomputed from it is 0
-
-struct Params {
-    batches: u32,  // samples times heads
-    heads: u32,
-    queries: u32,
-    keys: u32,
-    cells: u32,    // of a row of one head
-    tiles: u32,    // workgroups per head and slice
-    slices: u32,
-    scale: f32,
-    masked: u32,   // whether keys are left out
-}
 
 @group(0) @binding(0) var<storage, read> q: array<Stored4>;
 @group(0) @binding(1) var<storage, read> k: array<Stored4>;
@@ -35,20 +25,6 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> o: array<Stored4>;
 @group(0) @binding(5) var<storage, read_write> lse: array<vec4<f32>>;
 
-fn add_row(sum: vec4<f32>, rows: mat4x4<f32>, x: vec4<f32>) -> vec4<f32> {
-    return sum + rows[0] * x.x + rows[1] * x.y + rows[2] * x.z + rows[3] * x.w;
-}
-
-// Column i of the sum grows by the rows weighted with column i of x.
-fn add(sum: mat4x4<f32>, x: mat4x4<f32>, rows: mat4x4<f32>) -> mat4x4<f32> {
-    return mat4x4(add_row(sum[0], rows, x[0]), add_row(sum[1], rows, x[1]), add_row(sum[2], rows, x[2]),
-        add_row(sum[3], rows, x[3]));
-}
-
-// Cells of four rows of one head. Past the end the last ones repeat: they get no weight, or are not stored.
-fn places(head: u32, row: u32, rows: u32, cell: u32) -> vec4<u32> {
-    return (head * rows + min(row + vec4(0u, 1u, 2u, 3u), vec4(rows - 1u))) * p.cells + min(cell, p.cells - 1u);
-}
 fn load_q(head: u32, row: u32, cell: u32) -> mat4x4<f32> {
     let at = places(head, row, p.queries, cell);
     return mat4x4(unpack4(q[at.x]), unpack4(q[at.y]), unpack4(q[at.z]), unpack4(q[at.w]));
@@ -78,13 +54,9 @@ fn weights(s: mat4x4<f32>, top: vec4<f32>) -> mat4x4<f32> {
     return mat4x4(weight(s[0], top), weight(s[1], top), weight(s[2], top), weight(s[3], top));
 }
 
-// Eight keys: their weights (columns: queries) and the factor for what was summed before them.
-struct Step { head: u32, key: u32, shrink: vec4<f32>, w0: mat4x4<f32>, w1: mat4x4<f32> }
-
-// One cell of four outputs after a step.
-fn grow(sum: mat4x4<f32>, s: Step, cell: u32) -> mat4x4<f32> {
-    let kept = mat4x4(sum[0] * s.shrink.x, sum[1] * s.shrink.y, sum[2] * s.shrink.z, sum[3] * s.shrink.w);
-    return add(add(kept, s.w0, load_v(s.head, s.key, cell)), s.w1, load_v(s.head, s.key + 4u, cell));
+// A cell of four outputs, rescaled by the factor of each query.
+fn shrunk(sum: mat4x4<f32>, by: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4(sum[0] * by.x, sum[1] * by.y, sum[2] * by.z, sum[3] * by.w);
 }
 
 fn store(head: u32, query: u32, cell: u32, sum: mat4x4<f32>, inverse: vec4<f32>) {
@@ -106,26 +78,55 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     if (head >= p.batches || query >= p.queries) { return; }
     var o0 = mat4x4<f32>(); var o1 = mat4x4<f32>(); var o2 = mat4x4<f32>(); var o3 = mat4x4<f32>();
     var o4 = mat4x4<f32>(); var o5 = mat4x4<f32>(); var o6 = mat4x4<f32>(); var o7 = mat4x4<f32>();
+    var o8 = mat4x4<f32>(); var o9 = mat4x4<f32>(); var o10 = mat4x4<f32>(); var o11 = mat4x4<f32>();
+    var o12 = mat4x4<f32>(); var o13 = mat4x4<f32>(); var o14 = mat4x4<f32>(); var o15 = mat4x4<f32>();
     var m = vec4(LOWEST); var l = vec4(0.0);
-    for (var key = 0u; key < p.keys; key += 8u) {
-        var s0 = mat4x4<f32>(); var s1 = mat4x4<f32>();
+    for (var key = 0u; key < p.keys; key += KEYS) {
+        var s0 = mat4x4<f32>(); var s1 = mat4x4<f32>(); var s2 = mat4x4<f32>(); var s3 = mat4x4<f32>();
         for (var cell = 0u; cell < p.cells; cell++) {
             let columns = transpose(load_q(head, query, cell));
             s0 = add(s0, load_k(head, key, cell), columns);
-            s1 = add(s1, load_k(head, key + 4u, cell), columns);
+            if (KEYS > 4u) {
+                s1 = add(s1, load_k(head, key + 4u, cell), columns);
+                s2 = add(s2, load_k(head, key + 8u, cell), columns);
+                s3 = add(s3, load_k(head, key + 12u, cell), columns);
+            }
         }
-        s0 = scores(s0, head, key); s1 = scores(s1, head, key + 4u);
-        let top = max(m, max(highest(s0), highest(s1)));
-        let shrink = exp(m - top);
+        s0 = scores(s0, head, key);
+        var top = max(m, highest(s0));
+        if (KEYS > 4u) {
+            s1 = scores(s1, head, key + 4u); s2 = scores(s2, head, key + 8u); s3 = scores(s3, head, key + 12u);
+            top = max(top, max(highest(s1), max(highest(s2), highest(s3))));
+            s1 = weights(s1, top); s2 = weights(s2, top); s3 = weights(s3, top);
+        }
+        s0 = weights(s0, top);
+        let f = exp(m - top);
         m = top;
-        s0 = weights(s0, m); s1 = weights(s1, m);
-        l = l * shrink + (s0 + s1) * vec4(1.0);
-        let step = Step(head, key, shrink, transpose(s0), transpose(s1));
-        o0 = grow(o0, step, slice); o1 = grow(o1, step, slice + 1u);
-        o2 = grow(o2, step, slice + 2u); o3 = grow(o3, step, slice + 3u);
+        l = l * f + (s0 + s1 + s2 + s3) * vec4(1.0);
+        o0 = shrunk(o0, f); o1 = shrunk(o1, f); o2 = shrunk(o2, f); o3 = shrunk(o3, f);
         if (SLICE > 4u) {
-            o4 = grow(o4, step, slice + 4u); o5 = grow(o5, step, slice + 5u);
-            o6 = grow(o6, step, slice + 6u); o7 = grow(o7, step, slice + 7u);
+            o4 = shrunk(o4, f); o5 = shrunk(o5, f); o6 = shrunk(o6, f); o7 = shrunk(o7, f);
+        }
+        if (SLICE > 8u) {
+            o8 = shrunk(o8, f); o9 = shrunk(o9, f); o10 = shrunk(o10, f); o11 = shrunk(o11, f);
+            o12 = shrunk(o12, f); o13 = shrunk(o13, f); o14 = shrunk(o14, f); o15 = shrunk(o15, f);
+        }
+        // The blocks of weights take turns in s0, so that the text of their products stands here once.
+        for (var at = key; at < min(key + KEYS, p.keys); at += 4u) {
+            let w = transpose(s0);
+            s0 = s1; s1 = s2; s2 = s3;
+            o0 = add(o0, w, load_v(head, at, slice)); o1 = add(o1, w, load_v(head, at, slice + 1u));
+            o2 = add(o2, w, load_v(head, at, slice + 2u)); o3 = add(o3, w, load_v(head, at, slice + 3u));
+            if (SLICE > 4u) {
+                o4 = add(o4, w, load_v(head, at, slice + 4u)); o5 = add(o5, w, load_v(head, at, slice + 5u));
+                o6 = add(o6, w, load_v(head, at, slice + 6u)); o7 = add(o7, w, load_v(head, at, slice + 7u));
+            }
+            if (SLICE > 8u) {
+                o8 = add(o8, w, load_v(head, at, slice + 8u)); o9 = add(o9, w, load_v(head, at, slice + 9u));
+                o10 = add(o10, w, load_v(head, at, slice + 10u)); o11 = add(o11, w, load_v(head, at, slice + 11u));
+                o12 = add(o12, w, load_v(head, at, slice + 12u)); o13 = add(o13, w, load_v(head, at, slice + 13u));
+                o14 = add(o14, w, load_v(head, at, slice + 14u)); o15 = add(o15, w, load_v(head, at, slice + 15u));
+            }
         }
     }
     let r = select(vec4(0.0), 1.0 / l, l > vec4(0.0));
@@ -134,6 +135,12 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     if (SLICE > 4u) {
         store(head, query, slice + 4u, o4, r); store(head, query, slice + 5u, o5, r);
         store(head, query, slice + 6u, o6, r); store(head, query, slice + 7u, o7, r);
+    }
+    if (SLICE > 8u) {
+        store(head, query, slice + 8u, o8, r); store(head, query, slice + 9u, o9, r);
+        store(head, query, slice + 10u, o10, r); store(head, query, slice + 11u, o11, r);
+        store(head, query, slice + 12u, o12, r); store(head, query, slice + 13u, o13, r);
+        store(head, query, slice + 14u, o14, r); store(head, query, slice + 15u, o15, r);
     }
     if (slice == 0u) {
         let kept = select(vec4(NO_KEY), m + log(l), l > vec4(0.0));

@@ -4,23 +4,13 @@
 // q, do, dq (B, H, I, d), k, v (B, H, J, d), mask F32 (B, J), statistics F32 (B, H, 2, I): lse and delta.
 //
 // Work: as in attention, one invocation owns four queries and SLICE cells of their gradients in registers; keys come in
-// blocks of 8. Matrices of scores have the keys as columns, so that the exponential takes four queries at a time.
+// blocks of KEYS. Matrices of scores have the keys as columns, so that the exponential takes four queries at a time.
 // Cost: 2 B H I J d (2 slices + 1) FLOPs; K and V are read once per four queries, mostly from caches.
 
-override SLICE: u32 = 8u;      // cells of a row per invocation: 4 or 8, as registers allow
+override SLICE: u32 = 8u;      // cells of a row per invocation: 4, 8 or 16, as registers allow
+override KEYS: u32 = 16u;      // keys per block: 16, or 4 where keys are few and compiling would take longer than running
 override WORKGROUP: u32 = 8u;
-
-struct Params {
-    batches: u32,  // samples times heads
-    heads: u32,
-    queries: u32,
-    keys: u32,
-    cells: u32,    // of a row of one head
-    tiles: u32,    // workgroups per head and slice
-    slices: u32,
-    scale: f32,
-    masked: u32,   // whether keys are left out
-}
+// Params, add and places stand in parts/attention.wgsl, which all three kernels of attention share.
 
 @group(0) @binding(0) var<storage, read> q: array<Stored4>;
 @group(0) @binding(1) var<storage, read> k: array<Stored4>;
@@ -30,20 +20,6 @@ struct Params {
 @group(0) @binding(5) var<storage, read> statistics: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> dq: array<Stored4>;
 
-fn add_row(sum: vec4<f32>, rows: mat4x4<f32>, x: vec4<f32>) -> vec4<f32> {
-    return sum + rows[0] * x.x + rows[1] * x.y + rows[2] * x.z + rows[3] * x.w;
-}
-
-// Column i of the sum grows by the rows weighted with column i of x.
-fn add(sum: mat4x4<f32>, x: mat4x4<f32>, rows: mat4x4<f32>) -> mat4x4<f32> {
-    return mat4x4(add_row(sum[0], rows, x[0]), add_row(sum[1], rows, x[1]), add_row(sum[2], rows, x[2]),
-        add_row(sum[3], rows, x[3]));
-}
-
-// Cells of four rows of one head. Past the end the last ones repeat: they get no weight, or are not stored.
-fn places(head: u32, row: u32, rows: u32, cell: u32) -> vec4<u32> {
-    return (head * rows + min(row + vec4(0u, 1u, 2u, 3u), vec4(rows - 1u))) * p.cells + min(cell, p.cells - 1u);
-}
 fn load_q(head: u32, row: u32, cell: u32) -> mat4x4<f32> {
     let at = places(head, row, p.queries, cell);
     return mat4x4(unpack4(q[at.x]), unpack4(q[at.y]), unpack4(q[at.z]), unpack4(q[at.w]));
@@ -84,12 +60,6 @@ fn slopes(s: mat4x4<f32>, g: mat4x4<f32>, lse: vec4<f32>, delta: vec4<f32>, live
         slope(s[2], g[2], lse, delta, live.z), slope(s[3], g[3], lse, delta, live.w)));
 }
 
-struct Step { head: u32, key: u32, w0: mat4x4<f32>, w1: mat4x4<f32> }
-
-fn grow(sum: mat4x4<f32>, s: Step, cell: u32) -> mat4x4<f32> {
-    return add(add(sum, s.w0, load_k(s.head, s.key, cell)), s.w1, load_k(s.head, s.key + 4u, cell));
-}
-
 fn store(head: u32, query: u32, cell: u32, sum: mat4x4<f32>) {
     if (cell >= p.cells) { return; }
     let at = (head * p.queries + query) * p.cells + cell;
@@ -111,24 +81,47 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let delta = statistic(head, 1u, query);
     var d0 = mat4x4<f32>(); var d1 = mat4x4<f32>(); var d2 = mat4x4<f32>(); var d3 = mat4x4<f32>();
     var d4 = mat4x4<f32>(); var d5 = mat4x4<f32>(); var d6 = mat4x4<f32>(); var d7 = mat4x4<f32>();
-    for (var key = 0u; key < p.keys; key += 8u) {
-        var s0 = mat4x4<f32>(); var s1 = mat4x4<f32>();
-        var g0 = mat4x4<f32>(); var g1 = mat4x4<f32>();
+    var d8 = mat4x4<f32>(); var d9 = mat4x4<f32>(); var d10 = mat4x4<f32>(); var d11 = mat4x4<f32>();
+    var d12 = mat4x4<f32>(); var d13 = mat4x4<f32>(); var d14 = mat4x4<f32>(); var d15 = mat4x4<f32>();
+    for (var key = 0u; key < p.keys; key += KEYS) {
+        var s0 = mat4x4<f32>(); var s1 = mat4x4<f32>(); var s2 = mat4x4<f32>(); var s3 = mat4x4<f32>();
+        var g0 = mat4x4<f32>(); var g1 = mat4x4<f32>(); var g2 = mat4x4<f32>(); var g3 = mat4x4<f32>();
         for (var cell = 0u; cell < p.cells; cell++) {
             let columns = transpose(load_q(head, query, cell));
             let grads = transpose(load_grad(head, query, cell));
             s0 = add(s0, load_k(head, key, cell), columns);
-            s1 = add(s1, load_k(head, key + 4u, cell), columns);
             g0 = add(g0, load_v(head, key, cell), grads);
-            g1 = add(g1, load_v(head, key + 4u, cell), grads);
+            if (KEYS > 4u) {
+                s1 = add(s1, load_k(head, key + 4u, cell), columns);
+                g1 = add(g1, load_v(head, key + 4u, cell), grads);
+                s2 = add(s2, load_k(head, key + 8u, cell), columns);
+                g2 = add(g2, load_v(head, key + 8u, cell), grads);
+                s3 = add(s3, load_k(head, key + 12u, cell), columns);
+                g3 = add(g3, load_v(head, key + 12u, cell), grads);
+            }
         }
-        let step = Step(head, key, slopes(s0, g0, lse, delta, live_keys(head, key)),
-            slopes(s1, g1, lse, delta, live_keys(head, key + 4u)));
-        d0 = grow(d0, step, slice); d1 = grow(d1, step, slice + 1u);
-        d2 = grow(d2, step, slice + 2u); d3 = grow(d3, step, slice + 3u);
-        if (SLICE > 4u) {
-            d4 = grow(d4, step, slice + 4u); d5 = grow(d5, step, slice + 5u);
-            d6 = grow(d6, step, slice + 6u); d7 = grow(d7, step, slice + 7u);
+        s0 = slopes(s0, g0, lse, delta, live_keys(head, key));
+        if (KEYS > 4u) {
+            s1 = slopes(s1, g1, lse, delta, live_keys(head, key + 4u));
+            s2 = slopes(s2, g2, lse, delta, live_keys(head, key + 8u));
+            s3 = slopes(s3, g3, lse, delta, live_keys(head, key + 12u));
+        }
+        // The blocks take turns in s0, so that the text of their products stands here once.
+        for (var at = key; at < min(key + KEYS, p.keys); at += 4u) {
+            let w = s0;
+            s0 = s1; s1 = s2; s2 = s3;
+            d0 = add(d0, w, load_k(head, at, slice)); d1 = add(d1, w, load_k(head, at, slice + 1u));
+            d2 = add(d2, w, load_k(head, at, slice + 2u)); d3 = add(d3, w, load_k(head, at, slice + 3u));
+            if (SLICE > 4u) {
+                d4 = add(d4, w, load_k(head, at, slice + 4u)); d5 = add(d5, w, load_k(head, at, slice + 5u));
+                d6 = add(d6, w, load_k(head, at, slice + 6u)); d7 = add(d7, w, load_k(head, at, slice + 7u));
+            }
+            if (SLICE > 8u) {
+                d8 = add(d8, w, load_k(head, at, slice + 8u)); d9 = add(d9, w, load_k(head, at, slice + 9u));
+                d10 = add(d10, w, load_k(head, at, slice + 10u)); d11 = add(d11, w, load_k(head, at, slice + 11u));
+                d12 = add(d12, w, load_k(head, at, slice + 12u)); d13 = add(d13, w, load_k(head, at, slice + 13u));
+                d14 = add(d14, w, load_k(head, at, slice + 14u)); d15 = add(d15, w, load_k(head, at, slice + 15u));
+            }
         }
     }
     store(head, query, slice, d0); store(head, query, slice + 1u, d1);
@@ -136,5 +129,11 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     if (SLICE > 4u) {
         store(head, query, slice + 4u, d4); store(head, query, slice + 5u, d5);
         store(head, query, slice + 6u, d6); store(head, query, slice + 7u, d7);
+    }
+    if (SLICE > 8u) {
+        store(head, query, slice + 8u, d8); store(head, query, slice + 9u, d9);
+        store(head, query, slice + 10u, d10); store(head, query, slice + 11u, d11);
+        store(head, query, slice + 12u, d12); store(head, query, slice + 13u, d13);
+        store(head, query, slice + 14u, d14); store(head, query, slice + 15u, d15);
     }
 }

@@ -12,9 +12,7 @@
 
 override TRANS_A: bool = false;
 override TRANS_B: bool = false;
-override BLOCKS: u32 = 4u;     // blocks of four rows per invocation, 1..4: fewer where rows are few or registers scarce
-override CELLS: u32 = 2u;      // cells of four columns per invocation, 1..4
-override WORKGROUP: u32 = 8u;  // invocations side by side along the columns
+// BLOCKS, CELLS, WORKGROUP and the tile in registers stand in parts/tile.wgsl.
 
 struct Params {
     rows: u32,
@@ -62,16 +60,6 @@ fn load_b(base: u32, cell: u32, k: vec4<u32>) -> mat4x4<f32> {
     return rows;
 }
 
-fn add_row(sum: vec4<f32>, rows: mat4x4<f32>, x: vec4<f32>) -> vec4<f32> {
-    return sum + rows[0] * x.x + rows[1] * x.y + rows[2] * x.z + rows[3] * x.w;
-}
-
-// Four rows of C grow by four rows of A times four rows of B.
-fn add(sum: mat4x4<f32>, x: mat4x4<f32>, rows: mat4x4<f32>) -> mat4x4<f32> {
-    return mat4x4(add_row(sum[0], rows, x[0]), add_row(sum[1], rows, x[1]), add_row(sum[2], rows, x[2]),
-        add_row(sum[3], rows, x[3]));
-}
-
 fn store_row(batch: u32, row: u32, cell: u32, sum: vec4<f32>) {
     if (row >= p.rows || 4u * cell >= p.width) { return; }
     // The padding of a row stays zero whatever stood in for the missing columns of B.
@@ -87,13 +75,6 @@ fn store_block(batch: u32, row: u32, cell: u32, sum: mat4x4<f32>) {
     store_row(batch, row + 3u, cell, sum[3]);
 }
 
-fn store(batch: u32, row: u32, cell: u32, c0: mat4x4<f32>, c1: mat4x4<f32>, c2: mat4x4<f32>, c3: mat4x4<f32>) {
-    store_block(batch, row, cell, c0);
-    if (BLOCKS > 1u) { store_block(batch, row + 4u, cell, c1); }
-    if (BLOCKS > 2u) { store_block(batch, row + 8u, cell, c2); }
-    if (BLOCKS > 3u) { store_block(batch, row + 12u, cell, c3); }
-}
-
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
         @builtin(local_invocation_index) lid: u32) {
@@ -106,45 +87,21 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let a_base = batch * p.a_batch;
     let b_base = batch * p.b_batch;
 
-    var c00 = mat4x4<f32>(); var c10 = mat4x4<f32>(); var c20 = mat4x4<f32>(); var c30 = mat4x4<f32>();
-    var c01 = mat4x4<f32>(); var c11 = mat4x4<f32>(); var c21 = mat4x4<f32>(); var c31 = mat4x4<f32>();
-    var c02 = mat4x4<f32>(); var c12 = mat4x4<f32>(); var c22 = mat4x4<f32>(); var c32 = mat4x4<f32>();
-    var c03 = mat4x4<f32>(); var c13 = mat4x4<f32>(); var c23 = mat4x4<f32>(); var c33 = mat4x4<f32>();
+    var c0 = Blocks(); var c1 = Blocks(); var c2 = Blocks(); var c3 = Blocks();
     for (var i = 0u; i < p.inner; i += 4u) {
         let k = vec4(i) + vec4(0u, 1u, 2u, 3u);
-        let a0 = load_a(a_base, row, k);
-        let a1 = load_a(a_base, row + 4u, k);
-        let a2 = load_a(a_base, row + 8u, k);
-        let a3 = load_a(a_base, row + 12u, k);
-        let b0 = load_b(b_base, cell, k);
-        c00 = add(c00, a0, b0);
-        if (BLOCKS > 1u) { c10 = add(c10, a1, b0); }
-        if (BLOCKS > 2u) { c20 = add(c20, a2, b0); }
-        if (BLOCKS > 3u) { c30 = add(c30, a3, b0); }
-        if (CELLS > 1u) {
-            let b1 = load_b(b_base, cell + WORKGROUP, k);
-            c01 = add(c01, a0, b1);
-            if (BLOCKS > 1u) { c11 = add(c11, a1, b1); }
-            if (BLOCKS > 2u) { c21 = add(c21, a2, b1); }
-            if (BLOCKS > 3u) { c31 = add(c31, a3, b1); }
-        }
-        if (CELLS > 2u) {
-            let b2 = load_b(b_base, cell + 2u * WORKGROUP, k);
-            c02 = add(c02, a0, b2);
-            if (BLOCKS > 1u) { c12 = add(c12, a1, b2); }
-            if (BLOCKS > 2u) { c22 = add(c22, a2, b2); }
-            if (BLOCKS > 3u) { c32 = add(c32, a3, b2); }
-        }
-        if (CELLS > 3u) {
-            let b3 = load_b(b_base, cell + 3u * WORKGROUP, k);
-            c03 = add(c03, a0, b3);
-            if (BLOCKS > 1u) { c13 = add(c13, a1, b3); }
-            if (BLOCKS > 2u) { c23 = add(c23, a2, b3); }
-            if (BLOCKS > 3u) { c33 = add(c33, a3, b3); }
-        }
+        let x = Blocks(load_a(a_base, row, k), load_a(a_base, row + 4u, k), load_a(a_base, row + 8u, k),
+            load_a(a_base, row + 12u, k));
+        c0 = grow(c0, x, load_b(b_base, cell, k));
+        if (CELLS > 1u) { c1 = grow(c1, x, load_b(b_base, cell + WORKGROUP, k)); }
+        if (CELLS > 2u) { c2 = grow(c2, x, load_b(b_base, cell + 2u * WORKGROUP, k)); }
+        if (CELLS > 3u) { c3 = grow(c3, x, load_b(b_base, cell + 3u * WORKGROUP, k)); }
     }
-    store(batch, row, cell, c00, c10, c20, c30);
-    if (CELLS > 1u) { store(batch, row, cell + WORKGROUP, c01, c11, c21, c31); }
-    if (CELLS > 2u) { store(batch, row, cell + 2u * WORKGROUP, c02, c12, c22, c32); }
-    if (CELLS > 3u) { store(batch, row, cell + 3u * WORKGROUP, c03, c13, c23, c33); }
+    for (var column = 0u; column < CELLS; column++) {
+        for (var block = 0u; block < BLOCKS; block++) {
+            store_block(batch, row + 4u * block, cell + column * WORKGROUP, c0.r0);
+            c0 = turned(c0);
+        }
+        c0 = c1; c1 = c2; c2 = c3;
+    }
 }

@@ -2,16 +2,14 @@
 // n = y (S/p) + x, then an epilogue (bias).
 //
 // image (B, C, S, S), W (D, C, p, p), t (B, N, D) with N = (S/p)^2. It is a matmul of (B N, C p p) by (C p p, D) whose
-// left operand is read from the image by index arithmetic: no copy of the patches is written.
+// cell operand is read from the image by index arithmetic: no copy of the patches is written.
 //
-// Work: as in matmul, one invocation owns up to 16 tokens x 8 columns of t in registers, as 4x4 matrices whose columns
+// Work: as in matmul, one invocation owns up to 16 tokens x 16 columns of t in registers, as 4x4 matrices whose columns
 // are tokens. The tokens come from the workgroup, so all its invocations read the same pixels at once.
 // Cost: 2 B N D C p p FLOPs; reads the image and W (mostly from caches), writes B N D values.
 
 override ALIGNED: bool = true;  // p is a multiple of 4: every row of a patch is made of whole cells
-override BLOCKS: u32 = 4u;     // blocks of four rows per invocation, 1..4
-override CELLS: u32 = 2u;      // cells of four columns per invocation, 1..2
-override WORKGROUP: u32 = 8u;  // invocations side by side along the columns
+// BLOCKS, CELLS, WORKGROUP and the tile in registers stand in parts/tile.wgsl.
 
 struct Params {
     rows: u32,
@@ -69,15 +67,6 @@ fn load_weight(cell: u32, k: u32) -> mat4x4<f32> {
     return transpose(mat4x4(unpack4(weight[at.x]), unpack4(weight[at.y]), unpack4(weight[at.z]), unpack4(weight[at.w])));
 }
 
-fn add_row(sum: vec4<f32>, rows: mat4x4<f32>, x: vec4<f32>) -> vec4<f32> {
-    return sum + rows[0] * x.x + rows[1] * x.y + rows[2] * x.z + rows[3] * x.w;
-}
-
-fn add(sum: mat4x4<f32>, x: mat4x4<f32>, rows: mat4x4<f32>) -> mat4x4<f32> {
-    return mat4x4(add_row(sum[0], rows, x[0]), add_row(sum[1], rows, x[1]), add_row(sum[2], rows, x[2]),
-        add_row(sum[3], rows, x[3]));
-}
-
 fn store_row(row: u32, cell: u32, sum: vec4<f32>) {
     if (row >= p.rows || 4u * cell >= p.width) { return; }
     let value = select(vec4(0.0), sum, vec4(4u * cell) + vec4(0u, 1u, 2u, 3u) < vec4(p.width));
@@ -98,46 +87,31 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let group = group_index(wid, count);
     if (group >= p.row_tiles * p.column_tiles) { return; }
     let row = group % p.row_tiles * (4u * BLOCKS);
-    let left = group / p.row_tiles * (CELLS * WORKGROUP) + lid;
-    let right = left + WORKGROUP;
+    let cell = group / p.row_tiles * (CELLS * WORKGROUP) + lid;
     let s0 = starts(row);
     let s1 = starts(row + 4u);
     let s2 = starts(row + 8u);
     let s3 = starts(row + 12u);
-    var c00 = mat4x4<f32>(); var c10 = mat4x4<f32>(); var c20 = mat4x4<f32>(); var c30 = mat4x4<f32>();
-    var c01 = mat4x4<f32>(); var c11 = mat4x4<f32>(); var c21 = mat4x4<f32>(); var c31 = mat4x4<f32>();
+    var c0 = Blocks(); var c1 = Blocks(); var c2 = Blocks(); var c3 = Blocks();
     let patch_cells = (p.side + 3u) / 4u;
     for (var line = 0u; line < p.channels * p.side; line++) {
         let first = (line / p.side * p.size + line % p.side) * p.row_cells;
         for (var j = 0u; j < patch_cells; j++) {
             let offset = first + j;
             let k = line * patch_cells + j;
-            let a0 = load_patches(s0, offset);
-            let a1 = load_patches(s1, offset);
-            let a2 = load_patches(s2, offset);
-            let a3 = load_patches(s3, offset);
-            let b0 = load_weight(left, k);
-            c00 = add(c00, a0, b0);
-            if (BLOCKS > 1u) { c10 = add(c10, a1, b0); }
-            if (BLOCKS > 2u) { c20 = add(c20, a2, b0); }
-            if (BLOCKS > 3u) { c30 = add(c30, a3, b0); }
-            if (CELLS > 1u) {
-                let b1 = load_weight(right, k);
-                c01 = add(c01, a0, b1);
-                if (BLOCKS > 1u) { c11 = add(c11, a1, b1); }
-                if (BLOCKS > 2u) { c21 = add(c21, a2, b1); }
-                if (BLOCKS > 3u) { c31 = add(c31, a3, b1); }
-            }
+            let x = Blocks(load_patches(s0, offset), load_patches(s1, offset), load_patches(s2, offset),
+                load_patches(s3, offset));
+            c0 = grow(c0, x, load_weight(cell, k));
+            if (CELLS > 1u) { c1 = grow(c1, x, load_weight(cell + WORKGROUP, k)); }
+            if (CELLS > 2u) { c2 = grow(c2, x, load_weight(cell + 2u * WORKGROUP, k)); }
+            if (CELLS > 3u) { c3 = grow(c3, x, load_weight(cell + 3u * WORKGROUP, k)); }
         }
     }
-    store_block(row, left, c00);
-    if (BLOCKS > 1u) { store_block(row + 4u, left, c10); }
-    if (BLOCKS > 2u) { store_block(row + 8u, left, c20); }
-    if (BLOCKS > 3u) { store_block(row + 12u, left, c30); }
-    if (CELLS > 1u) {
-        store_block(row, right, c01);
-        if (BLOCKS > 1u) { store_block(row + 4u, right, c11); }
-        if (BLOCKS > 2u) { store_block(row + 8u, right, c21); }
-        if (BLOCKS > 3u) { store_block(row + 12u, right, c31); }
+    for (var column = 0u; column < CELLS; column++) {
+        for (var block = 0u; block < BLOCKS; block++) {
+            store_block(row + 4u * block, cell + column * WORKGROUP, c0.r0);
+            c0 = turned(c0);
+        }
+        c0 = c1; c1 = c2; c2 = c3;
     }
 }

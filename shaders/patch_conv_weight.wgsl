@@ -3,16 +3,14 @@
 // dt (B, N, D), image (B, C, S, S), dW F32 (D, C, p, p), n = y (S/p) + x. With dt and the image exchanged for the input
 // and the output gradient of patch_conv_transposed it is the gradient of that one's weight.
 //
-// Work: as in matmul, one invocation owns up to 16 rows (d) x 8 weights (two cells of a row of patches) in registers.
-// It walks the tokens line by line of the image, four of a line at a time. `parts` > 1 cuts the samples into parts,
+// Work: as in matmul, one invocation owns up to 16 rows (d) x 16 weights (four cells of rows of patches) in registers,
+// and walks the tokens four at a time. `parts` > 1 cuts the samples into parts,
 // each with its own partial dW (parts, D, C, p, p), summed in order afterwards: more workgroups, the same result on
 // every run.
 // Cost: 2 B N D C p p FLOPs; reads dt and the image (mostly from caches), writes parts D C p p values.
 
 override ALIGNED: bool = true;  // p is a multiple of 4: every row of a patch is made of whole cells
-override BLOCKS: u32 = 4u;     // blocks of four rows per invocation, 1..4
-override CELLS: u32 = 2u;      // cells of four columns per invocation, 1..2
-override WORKGROUP: u32 = 8u;  // invocations side by side along the columns
+// BLOCKS, CELLS, WORKGROUP and the tile in registers stand in parts/tile.wgsl.
 
 struct Params {
     rows: u32,
@@ -48,6 +46,19 @@ fn pixels(start: u32, offset: u32) -> vec4<f32> {
     return select(near, far, shift > 1u);
 }
 
+// A token's place (x, y, sample); the next one without a division, which processors that play GPU do lane by lane.
+fn next(place: vec3<u32>) -> vec3<u32> {
+    let right = place.x + 1u < p.across;
+    let below = place.y + 1u < p.down;
+    let fallen = select(vec3(0u, 0u, place.z + 1u), vec3(0u, place.y + 1u, place.z), below);
+    return select(fallen, vec3(place.x + 1u, place.yz), right);
+}
+
+// Element of the image where the patch of a token starts, in storage order (rows of 4 row_cells elements).
+fn patch_start(place: vec3<u32>) -> u32 {
+    return (place.z * p.channels * p.size + place.y * p.side) * (4u * p.row_cells) + place.x * p.side;
+}
+
 // Four rows d of dt^T at four tokens.
 fn load_tokens(row: u32, token: vec4<u32>) -> mat4x4<f32> {
     let cells = (p.rows + 3u) / 4u;
@@ -66,15 +77,6 @@ fn offset_of(cell: u32) -> u32 {
     let patch_cells = (p.side + 3u) / 4u;
     let line = min(cell, p.columns - 1u) / patch_cells;
     return (line / p.side * p.size + line % p.side) * p.row_cells + min(cell, p.columns - 1u) % patch_cells;
-}
-
-fn add_row(sum: vec4<f32>, rows: mat4x4<f32>, x: vec4<f32>) -> vec4<f32> {
-    return sum + rows[0] * x.x + rows[1] * x.y + rows[2] * x.z + rows[3] * x.w;
-}
-
-fn add(sum: mat4x4<f32>, x: mat4x4<f32>, rows: mat4x4<f32>) -> mat4x4<f32> {
-    return mat4x4(add_row(sum[0], rows, x[0]), add_row(sum[1], rows, x[1]), add_row(sum[2], rows, x[2]),
-        add_row(sum[3], rows, x[3]));
 }
 
 fn store_row(part: u32, row: u32, cell: u32, sum: vec4<f32>) {
@@ -97,48 +99,35 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let part = group / (p.row_tiles * p.column_tiles);
     if (part >= p.parts) { return; }
     let row = group % p.row_tiles * (4u * BLOCKS);
-    let left = group / p.row_tiles % p.column_tiles * (CELLS * WORKGROUP) + lid;
-    let right = left + WORKGROUP;
-    let offset0 = offset_of(left);
-    let offset1 = offset_of(right);
+    let cell = group / p.row_tiles % p.column_tiles * (CELLS * WORKGROUP) + lid;
+    let offset0 = offset_of(cell);
+    let offset1 = offset_of(cell + WORKGROUP);
+    let offset2 = offset_of(cell + 2u * WORKGROUP);
+    let offset3 = offset_of(cell + 3u * WORKGROUP);
     let samples = (p.samples + p.parts - 1u) / p.parts;
-    let end = min((part + 1u) * samples, p.samples) * p.down;
-    var c00 = mat4x4<f32>(); var c10 = mat4x4<f32>(); var c20 = mat4x4<f32>(); var c30 = mat4x4<f32>();
-    var c01 = mat4x4<f32>(); var c11 = mat4x4<f32>(); var c21 = mat4x4<f32>(); var c31 = mat4x4<f32>();
-    for (var line = part * samples * p.down; line < end; line++) {
-        let first = line / p.down * p.channels * p.size + line % p.down * p.side;
-        for (var i = 0u; i < p.across; i += 4u) {
-            let x = vec4(i) + vec4(0u, 1u, 2u, 3u);
-            let live = select(vec4(0.0), vec4(1.0), x < vec4(p.across));
-            let inside = min(x, vec4(p.across - 1u));
-            let token = vec4(line * p.across) + inside;
-            let start = vec4(first * 4u * p.row_cells) + inside * p.side;
-            let a0 = load_tokens(row, token);
-            let a1 = load_tokens(row + 4u, token);
-            let a2 = load_tokens(row + 8u, token);
-            let a3 = load_tokens(row + 12u, token);
-            let b0 = load_pixels(start, offset0, live);
-            c00 = add(c00, a0, b0);
-            if (BLOCKS > 1u) { c10 = add(c10, a1, b0); }
-            if (BLOCKS > 2u) { c20 = add(c20, a2, b0); }
-            if (BLOCKS > 3u) { c30 = add(c30, a3, b0); }
-            if (CELLS > 1u) {
-                let b1 = load_pixels(start, offset1, live);
-                c01 = add(c01, a0, b1);
-                if (BLOCKS > 1u) { c11 = add(c11, a1, b1); }
-                if (BLOCKS > 2u) { c21 = add(c21, a2, b1); }
-                if (BLOCKS > 3u) { c31 = add(c31, a3, b1); }
-            }
-        }
+    let end = min((part + 1u) * samples, p.samples) * p.down * p.across;
+    var place = vec3(0u, 0u, part * samples);
+    var c0 = Blocks(); var c1 = Blocks(); var c2 = Blocks(); var c3 = Blocks();
+    for (var i = part * samples * p.down * p.across; i < end; i += 4u) {
+        let second = next(place); let third = next(second); let fourth = next(third);
+        let inside = vec4(i) + vec4(0u, 1u, 2u, 3u) < vec4(end);
+        let live = select(vec4(0.0), vec4(1.0), inside);
+        let token = select(vec4(i), vec4(i) + vec4(0u, 1u, 2u, 3u), inside);
+        let start = select(vec4(0u), vec4(patch_start(place), patch_start(second), patch_start(third),
+            patch_start(fourth)), inside);
+        place = next(fourth);
+        let x = Blocks(load_tokens(row, token), load_tokens(row + 4u, token), load_tokens(row + 8u, token),
+            load_tokens(row + 12u, token));
+        c0 = grow(c0, x, load_pixels(start, offset0, live));
+        if (CELLS > 1u) { c1 = grow(c1, x, load_pixels(start, offset1, live)); }
+        if (CELLS > 2u) { c2 = grow(c2, x, load_pixels(start, offset2, live)); }
+        if (CELLS > 3u) { c3 = grow(c3, x, load_pixels(start, offset3, live)); }
     }
-    store_block(part, row, left, c00);
-    if (BLOCKS > 1u) { store_block(part, row + 4u, left, c10); }
-    if (BLOCKS > 2u) { store_block(part, row + 8u, left, c20); }
-    if (BLOCKS > 3u) { store_block(part, row + 12u, left, c30); }
-    if (CELLS > 1u) {
-        store_block(part, row, right, c01);
-        if (BLOCKS > 1u) { store_block(part, row + 4u, right, c11); }
-        if (BLOCKS > 2u) { store_block(part, row + 8u, right, c21); }
-        if (BLOCKS > 3u) { store_block(part, row + 12u, right, c31); }
+    for (var column = 0u; column < CELLS; column++) {
+        for (var block = 0u; block < BLOCKS; block++) {
+            store_block(part, row + 4u * block, cell + column * WORKGROUP, c0.r0);
+            c0 = turned(c0);
+        }
+        c0 = c1; c1 = c2; c2 = c3;
     }
 }

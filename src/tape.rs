@@ -3,6 +3,11 @@
 //! A rule receives the gradient of its output and returns the gradients of its inputs. It never adds to anything: one
 //! function here accumulates. An operation without a derivative cannot be put on the tape.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::ops::Deref;
+use std::rc::Rc;
+
 use crate::device::Context;
 use crate::error::{Error, Result};
 use crate::kernels;
@@ -19,7 +24,44 @@ pub trait Op {
     ///
     /// # Errors
     /// What a launch reports.
-    fn backward(&self, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>>;
+    fn backward(&self, grad: &Tensor, needs: &Needs) -> Result<Vec<Option<Tensor>>>;
+}
+
+/// Slots that hold a gradient already, by allocation and offset; shared by the tapes of one backward pass.
+type Filled = Rc<RefCell<HashSet<(u64, u64)>>>;
+
+/// Which inputs want a gradient, as a slice of booleans, and where that of a parameter may be put.
+pub struct Needs {
+    wanted: Vec<bool>,
+    slots: Vec<Option<Tensor>>,
+    filled: Option<Filled>,
+}
+
+impl Deref for Needs {
+    type Target = [bool];
+    fn deref(&self) -> &[bool] {
+        &self.wanted
+    }
+}
+
+impl Needs {
+    /// Memory for the gradient of input `i`, f32 of shape `dims`, all of which the rule must write: the parameter's slot
+    /// while that is empty, else a new tensor, which the tape then adds.
+    ///
+    /// # Errors
+    /// As [`Tensor::empty`].
+    pub fn place(&self, i: usize, context: &Context, dims: &[usize]) -> Result<Tensor> {
+        if let (Some(filled), Some(slot)) = (&self.filled, self.slots.get(i).and_then(Option::as_ref)) {
+            if let (true, Ok(place)) = (!filled.borrow().contains(&key(slot)), slot.reshape(dims)) {
+                return Ok(place);
+            }
+        }
+        Tensor::empty(context, dims, DType::F32)
+    }
+}
+
+fn key(slot: &Tensor) -> (u64, u64) {
+    (slot.allocation_id(), slot.offset())
 }
 
 /// A value on the tape. Clones name the same value.
@@ -64,6 +106,8 @@ pub struct Tape {
     /// Where a leaf's gradient goes, by value id.
     slots: Vec<Option<Tensor>>,
     recording: bool,
+    /// Set when all slots began at zero: the first gradient of a parameter may then be written over its slot.
+    filled: Option<Filled>,
 }
 
 /// Gradients of the leaves that were asked for with [`Tape::leaf`].
@@ -83,7 +127,19 @@ impl Tape {
     /// An empty tape.
     #[must_use]
     pub fn new(context: &Context) -> Self {
-        Self { context: context.clone(), nodes: Vec::new(), slots: Vec::new(), recording: true }
+        Self { context: context.clone(), nodes: Vec::new(), slots: Vec::new(), recording: true, filled: None }
+    }
+
+    /// An empty tape whose parameters' slots are all zero: their first gradients are written there instead of added.
+    #[must_use]
+    pub fn with_zero_slots(context: &Context) -> Self {
+        Self { filled: Some(Filled::default()), ..Self::new(context) }
+    }
+
+    /// A tape inside the backward pass of another, which told its rule `needs`.
+    #[must_use]
+    pub fn within(context: &Context, needs: &Needs) -> Self {
+        Self { filled: needs.filled.clone(), ..Self::new(context) }
     }
 
     /// A tape that remembers nothing: for inference.
@@ -171,7 +227,11 @@ impl Tape {
         // Popping drops each operation's saved tensors as soon as they have been used.
         while let Some(node) = self.nodes.pop() {
             let Some(grad) = gradients[node.output].take() else { continue };
-            let needs = node.inputs.iter().map(Var::needs_grad).collect::<Vec<_>>();
+            let needs = Needs {
+                wanted: node.inputs.iter().map(Var::needs_grad).collect(),
+                slots: node.inputs.iter().map(|v| self.slots[v.id].clone()).collect(),
+                filled: self.filled.clone(),
+            };
             let returned = node.op.backward(&grad, &needs)?;
             for (input, gradient) in node.inputs.iter().zip(returned) {
                 if let (true, Some(gradient)) = (input.needs_grad, gradient) {
@@ -188,6 +248,10 @@ impl Tape {
     /// The one place where gradients are added.
     fn accumulate(&self, sum: &mut Option<Tensor>, input: &Var, gradient: Tensor) -> Result<()> {
         if let Some(slot) = &self.slots[input.id] {
+            let first = self.filled.as_ref().is_none_or(|filled| filled.borrow_mut().insert(key(slot)));
+            if first && self.filled.is_some() && key(&gradient) == key(slot) {
+                return Ok(());
+            }
             let gradient = gradient.reshape(slot.dims()).unwrap_or(gradient);
             return kernels::accumulate::launch(&self.context, &gradient, slot, 1.0);
         }

@@ -40,7 +40,7 @@ impl Tensor {
     /// As [`Tensor::empty`].
     pub fn zeros(context: &Context, dims: &[usize], dtype: DType) -> Result<Self> {
         let tensor = Self::empty(context, dims, dtype)?;
-        tensor.clear();
+        tensor.clear()?;
         Ok(tensor)
     }
 
@@ -129,8 +129,11 @@ impl Tensor {
     }
 
     /// Fills the tensor with zeros.
-    pub fn clear(&self) {
-        self.context.clear(&self.view);
+    ///
+    /// # Errors
+    /// `Error::DeviceLost`.
+    pub fn clear(&self) -> Result<()> {
+        self.context.clear(&self.view)
     }
 
     /// Copies `from`, of the same shape and type, over this tensor.
@@ -141,8 +144,7 @@ impl Tensor {
         if from.shape != self.shape || from.dtype() != self.dtype() {
             return Err(Error::shape("copy", self.shape, from.shape));
         }
-        self.context.copy(&from.view, &self.view);
-        Ok(())
+        self.context.copy(&from.view, &self.view)
     }
 
     /// The same memory under another shape with the same rows in memory: the last axis keeps its length (or both are

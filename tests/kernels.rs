@@ -2,9 +2,9 @@
 
 mod common;
 
-use mmae::device::{ContextOptions, Matrix, Storage};
-use mmae::kernels::ALL;
-use mmae::{Context, DType};
+use mmae::device::{ContextOptions, Storage};
+use mmae::kernels::{ALL, add};
+use mmae::{Context, DType, Tensor};
 
 fn parity(half: Storage, no_immediates: bool, dtypes: &[DType]) {
     let Some(gpu) = common::gpu(half, no_immediates) else { return };
@@ -57,20 +57,31 @@ fn kernels_match_their_twins_with_a_uniform_ring() {
     parity(Storage::F16Packed, true, &[DType::F32]);
 }
 
+/// Which bits a device gives to what is no number is its own choice; that it is seen is not.
+#[test]
+fn halves_that_are_no_numbers_stay_so_in_a_backward_pass() {
+    for half in [Storage::F16Packed, Storage::F16Native, Storage::F16Integer] {
+        let Some(gpu) = common::gpu(half, false) else { return };
+        let twice = |values: &[f32]| {
+            let x = Tensor::from_f32(&gpu, &[4], values, DType::F16).unwrap();
+            add::launch(&gpu, &x, &x).unwrap()
+        };
+        let sum = gpu.saturating(false, || {
+            // Infinity less infinity is no number.
+            let (a, b) = (twice(&[65504.0, 1.0, 2.0, -65504.0]), twice(&[-65504.0, 1.0, 2.0, 1.0]));
+            add::launch(&gpu, &a, &b).unwrap().to_f32().unwrap()
+        });
+        let finite: Vec<_> = sum.iter().map(|v| v.is_finite().then_some(*v)).collect();
+        assert_eq!(finite, [None, Some(4.0), Some(8.0), None], "{}: {sum:?}", half.name());
+    }
+}
+
 #[test]
 fn products_on_the_path_of_hardware_match_their_twins() {
     let options = ContextOptions { as_hardware: true, half: Some(Storage::F16Native), ..Default::default() };
     let Some(gpu) = common::open(options) else { return };
     compare(&gpu, &[DType::F32, DType::F16], |name| name == "matmul");
     println!("cooperative matrices: {:?}", gpu.matrix_verdict());
-}
-
-/// What GPUs list is 16x16x16. lavapipe lists 8x8x8 alone, but its compiler makes the other as well.
-#[test]
-fn cooperative_products_in_matrices_that_the_driver_does_not_list() {
-    let options = ContextOptions { as_hardware: true, unlisted_matrix: Some(Matrix::M16), ..Default::default() };
-    let Some(gpu) = common::open(options) else { return };
-    compare(&gpu, &[DType::F16], |name| name == "matmul_cooperative");
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn train(context: &Context, precision: DType) -> Vec<Entry> {
     let optimiser = AdamW::new(&set, &config, &[("scale", 0.0, 0.55)], &pairs).unwrap();
     let schedule = StepInputs::default().tensor(context).unwrap();
     for step in 1..=6u32 {
-        set.zero_gradients();
+        set.zero_gradients().unwrap();
         let scale = optimiser.loss_scale().to_f32().unwrap()[0];
         for slot in set.params().iter().filter_map(|param| param.grad.as_ref()) {
             let value = |i: usize| scale * 0.1 * ((i * 13 + step as usize * 7) % 11) as f32 - scale * 0.4;

@@ -15,9 +15,10 @@ fn pack4(value: vec4<f32>) -> Stored4 {
         let v = clamp(value, vec4(-65504.0), vec4(65504.0));
         return vec2(pack2x16float(v.xy), pack2x16float(v.zw));
     }
-    // Half pairs that do not fit are marked with infinities; NaN fits nowhere, since comparisons with it are false.
+    // What does not fit is packed as 1 or -1, whose exponent then becomes that of an infinity: the sign stays. NaN fits
+    // nowhere, since comparisons with it are false.
     let fits = abs(value) <= vec4(65504.0);
-    let bits = select(vec2(0x7c007c00u), vec2(0u), vec2(fits.x && fits.y, fits.z && fits.w));
-    let safe = select(vec4(0.0), value, fits);
-    return vec2(pack2x16float(safe.xy), pack2x16float(safe.zw)) | bits;
+    let safe = select(clamp(value, vec4(-1.0), vec4(1.0)), value, fits);
+    let exponent = select(vec4(0x7c00u, 0x7c000000u, 0x7c00u, 0x7c000000u), vec4(0u), fits);
+    return vec2(pack2x16float(safe.xy), pack2x16float(safe.zw)) | exponent.xz | exponent.yw;
 }

@@ -12,7 +12,7 @@ use crate::data::{Collator, Dataset};
 use crate::device::Context;
 use crate::error::{Error, Result};
 use crate::eval::report::Report;
-use crate::model::config::{Expansion, LossConfig, ModelConfig, m2ae_small};
+use crate::model::config::{Expansion, LossConfig, ModelConfig, TextHead, m2ae_small};
 use crate::train::config::{RunConfig, TrainConfig};
 use crate::train::evaluate::{evaluate, mean_image};
 use crate::train::monitor::Event;
@@ -45,18 +45,19 @@ pub struct Args {
 pub fn demo_config(software: bool) -> RunConfig {
     let model = ModelConfig {
         image_size: 64,
-        patch: 16,
-        width: 128,
+        // Four tokens of 32 x 32 pixels: nearly all arithmetic is in the patches and in one matrix for each position, which
+        // draw more for it than blocks over many tokens would.
+        patch: 32,
+        width: 192,
         depth: 1,
-        // One matrix for each of the 16 positions draws more than a block would, for a tenth of its arithmetic.
         decoder_depth: 0,
         expansion: Expansion::Dense,
-        heads: 8,
+        heads: 12,
         text_length: 12,
-        text_embed: 64,
-        text_width: 64,
-        text_depth: 1,
-        text_heads: 4,
+        text_embed: 128,
+        text_width: 128,
+        text_depth: 0,
+        text_head: TextHead::Tokens,
         latent: 192,
         predictor_depth: 0,
         vocab: 1024,
@@ -64,9 +65,9 @@ pub fn demo_config(software: bool) -> RunConfig {
     };
     // A GPU takes the same shapes at twice the width, and more of everything.
     let (model, steps, batch, lr) = if software {
-        (model, 2000, 8, 3e-3)
+        (model, 2000, 16, 3e-3)
     } else {
-        (ModelConfig { width: 256, patch: 8, text_width: 128, latent: 256, ..model }, 4000, 32, 1e-3)
+        (ModelConfig { width: 384, patch: 16, text_width: 128, latent: 256, ..model }, 4000, 32, 1e-3)
     };
     let train = TrainConfig { steps, batch, lr, checkpoint_every: 0, sample_every: 1000, ..TrainConfig::default() };
     let loss = LossConfig { recon_image: 20.0, jepa: 0.3, ..LossConfig::default() };

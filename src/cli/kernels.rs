@@ -6,7 +6,9 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 
 use super::{Common, print, print_json};
-use crate::device::{Binding, EpilogueKind, Kernel, Language, Matrix, Source, Storage, Translation, Variant, translate};
+use crate::device::{
+    Binding, EpilogueKind, Kernel, Language, Matrix, Source, Storage, Translation, Variant, translate,
+};
 use crate::error::{Error, Result, nearest};
 use crate::kernels::ALL;
 

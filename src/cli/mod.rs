@@ -74,6 +74,7 @@ verbs! {
 #[must_use]
 pub fn main() -> ExitCode {
     quiet_wayland();
+    fail_at_size_limit();
     let cli = Cli::parse();
     match cli.verb.run(&cli.common) {
         Ok(()) => ExitCode::SUCCESS,
@@ -90,6 +91,16 @@ fn quiet_wayland() {
     if cfg!(target_os = "linux") && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
         // SAFETY: the first statement of the process, before any thread that could read the environment.
         unsafe { std::env::set_var("XDG_RUNTIME_DIR", std::env::temp_dir()) };
+    }
+}
+
+/// A file that outgrows the limit of the process (`ulimit -f`) ends the process by a signal. Ignored, the write fails instead
+/// and is reported as on a full disk.
+fn fail_at_size_limit() {
+    #[cfg(unix)]
+    // SAFETY: only says that a signal is to be ignored; no code of ours runs in a handler.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
 }
 

@@ -29,6 +29,33 @@ pub struct Counters {
     pub largest_binding: (u64, &'static str),
 }
 
+impl Counters {
+    /// What has been added since `before`.
+    pub(super) fn since(&self, before: &Self) -> Self {
+        let kernels = self.kernels.iter().filter_map(|(name, now)| {
+            let then = before.kernels.get(name).copied().unwrap_or_default();
+            (now.0 > then.0).then(|| (*name, (now.0 - then.0, now.1 - then.1, now.2 - then.2)))
+        });
+        Self {
+            launches: self.launches - before.launches,
+            flops: self.flops - before.flops,
+            bytes: self.bytes - before.bytes,
+            kernels: kernels.collect(),
+            largest_binding: self.largest_binding,
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.launches += other.launches;
+        self.flops += other.flops;
+        self.bytes += other.bytes;
+        for (name, more) in &other.kernels {
+            let kernel = self.kernels.entry(name).or_default();
+            *kernel = (kernel.0 + more.0, kernel.1 + more.1, kernel.2 + more.2);
+        }
+    }
+}
+
 pub(super) enum Executor {
     Gpu { recorder: Box<Mutex<Recorder>>, device: wgpu::Device, queue: wgpu::Queue },
     Cpu,
@@ -161,10 +188,10 @@ impl Context {
     /// [`Context::encode_into`] nothing can be read back: there the answer is no until it has been found outside.
     pub(crate) fn matrix_usable(&self, test: impl FnOnce() -> Result<(), String>) -> bool {
         let Executor::Gpu { recorder, .. } = &self.0.executor else { return self.is_dry() };
-        if self.0.matrix_verdict.get().is_none() && lock(recorder).is_borrowed() {
+        if self.0.matrix_verdict.get().is_none() && lock(recorder).borrowed {
             return false;
         }
-        self.0.matrix_verdict.get_or_init(test).is_ok()
+        self.0.matrix_verdict.get_or_init(|| self.unrecorded(test)).is_ok()
     }
 
     /// Whether launches run on the CPU twins.
@@ -236,6 +263,10 @@ impl Context {
         }
     }
 
+    pub(super) fn count(&self, counted: &Counters) {
+        lock(&self.0.counters).add(counted);
+    }
+
     pub(super) fn execute(&self, launch: &Launch<'_>) -> Result<()> {
         {
             let mut counters = lock(&self.0.counters);
@@ -303,10 +334,14 @@ impl Context {
     }
 
     /// Records what `f` launches into `encoder`, an application's own, instead of submitting it. Submit that encoder before
-    /// using this context again; tensors cannot be read inside.
+    /// using this context again.
+    ///
+    /// Do not train and do not read tensors inside: both submit, and the encoder is the application's to finish. So
+    /// [`Context::submit`], [`Context::wait`], reading, a training step and another `encode_into` are errors inside; what was
+    /// recorded before the error is in the encoder.
     ///
     /// # Errors
-    /// What `f` returns.
+    /// What `f` returns; `Error::Check` for `f` that submits.
     pub fn encode_into<T>(&self, encoder: &mut wgpu::CommandEncoder, f: impl FnOnce() -> Result<T>) -> Result<T> {
         let Executor::Gpu { recorder, .. } = &self.0.executor else { return f() };
         lock(recorder).swap(encoder, true)?;

@@ -32,6 +32,10 @@ pub enum Part {
     Philox,
     /// GELU and its slope.
     Gelu,
+    /// Parameters and products of the attention kernels.
+    Attention,
+    /// A tile of a product in registers.
+    Tile,
     /// Types of the device's cooperative matrices. Such a kernel takes native halves only.
     Matrix,
 }
@@ -44,6 +48,8 @@ impl Part {
             Self::Grid => ("parts/grid.wgsl", include_str!("../../shaders/parts/grid.wgsl")),
             Self::Reduce => ("parts/reduce.wgsl", include_str!("../../shaders/parts/reduce.wgsl")),
             Self::Philox => ("parts/philox.wgsl", include_str!("../../shaders/parts/philox.wgsl")),
+            Self::Attention => ("parts/attention.wgsl", include_str!("../../shaders/parts/attention.wgsl")),
+            Self::Tile => ("parts/tile.wgsl", include_str!("../../shaders/parts/tile.wgsl")),
             Self::Gelu => ("parts/gelu.wgsl", include_str!("../../shaders/parts/gelu.wgsl")),
             Self::Matrix => Matrix::M16.file(),
         }

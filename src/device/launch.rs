@@ -156,14 +156,16 @@ impl<'a> Launch<'a> {
                 return Err(self.error(format!("{} is {}, expected {wanted}", binding.name, tensor.dtype())));
             }
         }
-        for (i, tensor) in self.tensors.iter().enumerate() {
-            if self.tensors[..i].iter().any(|other| other.allocation_id() == tensor.allocation_id())
-                && self
-                    .bindings()
-                    .zip(&self.tensors)
-                    .any(|(b, t)| b.write && t.allocation_id() == tensor.allocation_id())
-            {
-                return Err(self.error("one buffer is bound twice and written".into()));
+        let bound: Vec<_> = self.bindings().zip(&self.tensors).collect();
+        for (i, (first, a)) in bound.iter().enumerate() {
+            for (second, b) in &bound[i + 1..] {
+                // A device takes windows of one buffer that are all written, or all read, but not a mixture.
+                let apart = a.offset() + a.bytes() <= b.offset() || b.offset() + b.bytes() <= a.offset();
+                let allowed = if first.write && second.write { apart } else { !first.write && !second.write };
+                if a.allocation_id() == b.allocation_id() && !allowed {
+                    let names = format!("{} and {}", first.name, second.name);
+                    return Err(self.error(format!("{names} lie in one buffer, and one of them is written")));
+                }
             }
         }
         Ok(())

@@ -23,7 +23,7 @@ impl Context {
         let allocation = Allocation { id, bytes: class, backing: Some(backing), context: Arc::downgrade(&self.0) };
         let whole = View { allocation: Arc::new(allocation), offset: 0, bytes: class, dtype };
         if self.0.poison {
-            self.upload(&whole, bytemuck::cast_slice(&vec![POISON; (class / 4) as usize]))?;
+            self.poison(&whole)?;
         }
         Ok(whole.narrow(0, bytes, dtype))
     }
@@ -56,6 +56,14 @@ impl Context {
         }
     }
 
+    fn poison(&self, view: &View) -> Result<()> {
+        let words = vec![POISON; (view.bytes / 4) as usize];
+        match &self.0.executor {
+            Executor::Gpu { recorder, .. } => lock(recorder).fill(view, bytemuck::cast_slice(&words)),
+            _ => self.upload(view, bytemuck::cast_slice(&words)),
+        }
+    }
+
     /// Copies host bytes into a view, in order with the launches around it.
     pub(crate) fn upload(&self, view: &View, bytes: &[u8]) -> Result<()> {
         match &self.0.executor {
@@ -81,20 +89,26 @@ impl Context {
     }
 
     /// Zero-fills a view.
-    pub(crate) fn clear(&self, view: &View) {
+    pub(crate) fn clear(&self, view: &View) -> Result<()> {
         match &self.0.executor {
             Executor::Gpu { recorder, .. } => lock(recorder).clear(view),
-            Executor::Cpu => view.set_host_bytes(&vec![0; view.bytes as usize]),
-            Executor::Dry => {}
+            Executor::Cpu => {
+                view.set_host_bytes(&vec![0; view.bytes as usize]);
+                Ok(())
+            }
+            Executor::Dry => Ok(()),
         }
     }
 
     /// Copies a view over another of the same size in another allocation.
-    pub(crate) fn copy(&self, from: &View, to: &View) {
+    pub(crate) fn copy(&self, from: &View, to: &View) -> Result<()> {
         match &self.0.executor {
             Executor::Gpu { recorder, .. } => lock(recorder).copy(from, to),
-            Executor::Cpu => to.set_host_bytes(&from.host_bytes()),
-            Executor::Dry => {}
+            Executor::Cpu => {
+                to.set_host_bytes(&from.host_bytes());
+                Ok(())
+            }
+            Executor::Dry => Ok(()),
         }
     }
 }

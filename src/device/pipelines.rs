@@ -1,6 +1,7 @@
 //! Compiled pipelines, cached by kernel, variant and constants.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::kernel::{Binding, Kernel};
 use super::source::{Source, Variant};
@@ -10,8 +11,13 @@ use crate::error::{Error, Result};
 #[derive(Clone)]
 pub(super) struct Compiled {
     pub(super) id: u64,
+    pub(super) kernel: &'static str,
+    /// Overrides and parts in words.
+    pub(super) variant: Arc<str>,
+    /// Whether parameters travel in the command.
+    pub(super) immediates: bool,
     pub(super) pipeline: wgpu::ComputePipeline,
-    pub(super) groups: Vec<wgpu::BindGroupLayout>,
+    pub(super) groups: Arc<[wgpu::BindGroupLayout]>,
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -106,7 +112,12 @@ fn compile(
     });
     match pollster::block_on(scope.pop()) {
         Some(error) => Err(explain(kernel, source, &error.to_string())),
-        None => Ok(Compiled { id, pipeline, groups }),
+        None => {
+            let overrides = constants.iter().map(|(name, value)| format!("{name}={value} ")).collect::<String>();
+            let words = format!("{overrides}{} {}", variant.epilogue.name(), variant.storage.name());
+            let immediates = variant.immediates;
+            Ok(Compiled { id, kernel: kernel.name, variant: words.into(), immediates, pipeline, groups: groups.into() })
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The buffer pool: size classes, last returned first reused, so that the same step takes the same buffers again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -17,6 +17,13 @@ pub struct PoolStats {
     pub peak: u64,
     /// Bytes of the largest buffer ever taken.
     pub largest: u64,
+}
+
+/// A free buffer taken out of the pool's hands by a recording.
+pub(super) struct Withheld {
+    id: u64,
+    pub(super) class: u64,
+    backing: Backing,
 }
 
 #[derive(Default)]
@@ -69,6 +76,26 @@ impl Pool {
         let mut state = self.lock();
         state.stats.in_use -= class;
         state.free.entry(class).or_default().push((id, backing));
+    }
+
+    /// Takes the waiting buffers with these ids out, so that nobody is given them. They stay reserved.
+    pub(super) fn withhold(&self, ids: &HashSet<u64>) -> Vec<Withheld> {
+        let mut out = Vec::new();
+        for (class, list) in &mut self.lock().free {
+            let (taken, left) = std::mem::take(list).into_iter().partition(|(id, _)| ids.contains(id));
+            *list = left;
+            let taken: Vec<(u64, Backing)> = taken;
+            out.extend(taken.into_iter().map(|(id, backing)| Withheld { id, class: *class, backing }));
+        }
+        out
+    }
+
+    /// Puts withheld buffers back among the waiting ones.
+    pub(super) fn restore(&self, withheld: Vec<Withheld>) {
+        let mut state = self.lock();
+        for Withheld { id, class, backing } in withheld {
+            state.free.entry(class).or_default().push((id, backing));
+        }
     }
 
     /// Frees every waiting buffer.

@@ -1,13 +1,16 @@
 //! Recording launches on the GPU: one compute pass stays open, work is submitted by count or by estimated cost.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use super::capabilities::Capabilities;
 use super::kernel::{Matrix, Storage};
 use super::launch::Launch;
 use super::pipelines::{Compiled, PARAMS_BYTES, Pipelines};
+use super::profile::{LaunchTime, Profile};
+use super::replay::{Command, Dispatch, Draft};
 use super::source::Variant;
-use super::timing::Stamps;
+use super::transfer::staging;
 use super::view::View;
 use crate::error::{Error, Result};
 use crate::shape::DType;
@@ -25,14 +28,15 @@ type BindKey = (u64, usize, Vec<(u64, u64, u64)>);
 
 /// The GPU executor's state between submissions.
 pub(super) struct Recorder {
-    device: wgpu::Device,
-    queue: wgpu::Queue,
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
     pub(super) pipelines: Pipelines,
     bind_groups: HashMap<BindKey, wgpu::BindGroup>,
     encoder: Option<wgpu::CommandEncoder>,
     pass: Option<wgpu::ComputePass<'static>>,
     /// Uniform ring and the parameters recorded since the last submission (devices without immediates).
     ring: Option<wgpu::Buffer>,
+    ring_groups: HashMap<u64, wgpu::BindGroup>,
     params: Vec<u8>,
     launches: usize,
     flops: f64,
@@ -40,7 +44,11 @@ pub(super) struct Recorder {
     in_flight: VecDeque<wgpu::SubmissionIndex>,
     whole_bindings: bool,
     /// Recording into an encoder of the application: nothing may be submitted.
-    borrowed: bool,
+    pub(super) borrowed: bool,
+    /// While set, every launch has a pass of its own.
+    pub(super) profile: Option<Profile>,
+    /// The recording being made.
+    pub(super) draft: Option<Draft>,
 }
 
 impl Recorder {
@@ -53,6 +61,7 @@ impl Recorder {
             encoder: None,
             pass: None,
             ring: None,
+            ring_groups: HashMap::new(),
             params: Vec::new(),
             launches: 0,
             flops: 0.0,
@@ -61,6 +70,8 @@ impl Recorder {
             in_flight: VecDeque::new(),
             whole_bindings: poison,
             borrowed: false,
+            profile: None,
+            draft: None,
         }
     }
 
@@ -94,29 +105,78 @@ impl Recorder {
         let own = launch.kernel.bindings.len();
         let group = self.bind_group(&compiled, 0, &launch.tensors[..own]);
         let epilogue = (compiled.groups.len() > 1).then(|| self.bind_group(&compiled, 1, &launch.tensors[own..]));
-        let slot = if capabilities.immediates { None } else { Some(self.push_params(&launch.params, &compiled)) };
-        let (x, y) = fold(launch.groups);
+        let dispatch = Dispatch::new(launch, compiled, (group, epilogue));
+        self.take(Command::Dispatch(dispatch), &launch.tensors)
+    }
+
+    /// Issues a command, and keeps it when a recording is being made.
+    pub(super) fn take(&mut self, command: Command, views: &[&View]) -> Result<()> {
+        self.issue(&command)?;
+        if let Some(draft) = &mut self.draft {
+            draft.push(command, views);
+        }
+        Ok(())
+    }
+
+    /// Puts a command behind those before it.
+    pub(super) fn issue(&mut self, command: &Command) -> Result<()> {
+        match command {
+            Command::Dispatch(dispatch) => self.dispatch(dispatch)?,
+            Command::Clear { buffer, offset, bytes } => self.between().clear_buffer(buffer, *offset, Some(*bytes)),
+            Command::Copy { from, from_offset, to, to_offset, bytes } => {
+                self.between().copy_buffer_to_buffer(from, *from_offset, to, *to_offset, *bytes);
+            }
+        }
+        Ok(())
+    }
+
+    fn dispatch(&mut self, d: &Dispatch) -> Result<()> {
+        let slot = if d.compiled.immediates { None } else { Some(self.push_params(&d.params, &d.compiled)) };
+        self.profile_next(d);
         let pass = self.pass();
-        pass.set_pipeline(&compiled.pipeline);
-        pass.set_bind_group(0, &group, &[]);
-        if let Some(epilogue) = &epilogue {
+        pass.set_pipeline(&d.compiled.pipeline);
+        pass.set_bind_group(0, &d.group, &[]);
+        if let Some(epilogue) = &d.epilogue {
             pass.set_bind_group(1, epilogue, &[]);
         }
         match &slot {
             Some((group, offset)) => pass.set_bind_group(2, group, &[*offset]),
             None => {
                 let mut bytes = [0; PARAMS_BYTES as usize];
-                bytes[..launch.params.len()].copy_from_slice(&launch.params);
+                bytes[..d.params.len()].copy_from_slice(&d.params);
                 pass.set_immediates(0, &bytes);
             }
         }
-        pass.dispatch_workgroups(x, y, 1);
+        pass.dispatch_workgroups(d.grid.0, d.grid.1, 1);
         self.launches += 1;
-        self.flops += launch.flops + launch.bytes() as f64;
+        self.flops += d.flops + d.bytes as f64;
         if !self.borrowed && (self.launches >= MOST_LAUNCHES || self.flops > self.most_flops) {
             self.submit()?;
         }
         Ok(())
+    }
+
+    /// Begins the timed pass of one launch, when profiling.
+    fn profile_next(&mut self, d: &Dispatch) {
+        let Some(mut profile) = self.profile.take() else { return };
+        let time = LaunchTime {
+            kernel: d.compiled.kernel,
+            variant: d.compiled.variant.to_string(),
+            groups: d.groups,
+            flops: d.flops,
+            bytes: d.bytes,
+            time: Duration::ZERO,
+        };
+        let (set, first) = profile.next(&self.device, time);
+        let writes = wgpu::ComputePassTimestampWrites {
+            query_set: &set,
+            beginning_of_pass_write_index: Some(first),
+            end_of_pass_write_index: Some(first + 1),
+        };
+        let described = wgpu::ComputePassDescriptor { label: None, timestamp_writes: Some(writes) };
+        let pass = self.between().begin_compute_pass(&described).forget_lifetime();
+        self.pass = Some(pass);
+        self.profile = Some(profile);
     }
 
     fn pass(&mut self) -> &mut wgpu::ComputePass<'static> {
@@ -125,7 +185,7 @@ impl Recorder {
     }
 
     /// The encoder with no pass open: for copies and clears.
-    fn between(&mut self) -> &mut wgpu::CommandEncoder {
+    pub(super) fn between(&mut self) -> &mut wgpu::CommandEncoder {
         self.pass = None;
         self.encoder.get_or_insert_with(|| self.device.create_command_encoder(&Default::default()))
     }
@@ -176,94 +236,29 @@ impl Recorder {
         let offset = self.params.len() as u32;
         self.params.extend_from_slice(params);
         self.params.resize((offset + SLOT_BYTES) as usize, 0);
-        let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: None,
-            layout: &compiled.groups[2],
-            entries: &[wgpu::BindGroupEntry {
-                binding: 0,
-                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer: ring,
-                    offset: 0,
-                    size: wgpu::BufferSize::new(u64::from(PARAMS_BYTES)),
-                }),
-            }],
-        });
-        (group, offset)
-    }
-
-    /// Copies host bytes into a view, in order with the launches around it.
-    pub(super) fn upload(&mut self, view: &View, bytes: &[u8]) -> Result<()> {
-        let Some(target) = view.buffer() else { return Ok(()) };
-        let staging = staging(&self.device, bytes)?;
-        let (target, offset) = (target.clone(), view.offset);
-        self.between().copy_buffer_to_buffer(&staging, 0, &target, offset, bytes.len() as u64);
-        Ok(())
-    }
-
-    /// Fills a view with zeros, in order with the launches around it.
-    pub(super) fn clear(&mut self, view: &View) {
-        if let Some(buffer) = view.buffer() {
-            let (buffer, offset, bytes) = (buffer.clone(), view.offset, view.bytes);
-            self.between().clear_buffer(&buffer, offset, Some(bytes));
-        }
-    }
-
-    /// Copies one view over another of the same size.
-    pub(super) fn copy(&mut self, from: &View, to: &View) {
-        if let (Some(a), Some(b)) = (from.buffer(), to.buffer()) {
-            let (a, b) = (a.clone(), b.clone());
-            self.between().copy_buffer_to_buffer(&a, from.offset, &b, to.offset, from.bytes);
-        }
-    }
-
-    /// Reads a view back; waits for everything recorded before.
-    pub(super) fn download(&mut self, view: &View) -> Result<Vec<u8>> {
-        let Some(source) = view.buffer() else { return Ok(Vec::new()) };
-        let source = source.clone();
-        self.read(&source, view.offset, view.bytes)
-    }
-
-    fn read(&mut self, source: &wgpu::Buffer, offset: u64, size: u64) -> Result<Vec<u8>> {
-        if self.borrowed {
-            return Err(Error::Check { what: "reading a tensor".into(), detail: "not inside encode_into".into() });
-        }
-        let target = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("read back"),
-            size,
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        self.between().copy_buffer_to_buffer(source, offset, &target, 0, size);
-        self.submit()?;
-        let (sender, receiver) = std::sync::mpsc::channel();
-        target.slice(..).map_async(wgpu::MapMode::Read, move |result| {
-            let _ = sender.send(result.map_err(|error| error.to_string()));
-        });
-        let lost = |reason: String| Error::DeviceLost { reason };
-        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| lost(error.to_string()))?;
-        receiver.recv().unwrap_or_else(|error| Err(error.to_string())).map_err(lost)?;
-        let bytes = target.slice(..).get_mapped_range().map_err(|error| lost(error.to_string()))?.to_vec();
-        Ok(bytes)
-    }
-
-    /// Writes the first of two timestamps.
-    pub(super) fn stamp_first(&mut self) -> Stamps {
-        let stamps = Stamps::new(&self.device);
-        stamps.write(self.between(), 0);
-        stamps
-    }
-
-    /// Writes the second timestamp and reads the time between the two, in nanoseconds.
-    pub(super) fn stamp_last(&mut self, stamps: &Stamps) -> Result<f64> {
-        stamps.write(self.between(), 1);
-        self.between().resolve_query_set(&stamps.set, 0..2, &stamps.resolved, 0);
-        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&self.read(&stamps.resolved, 0, 16)?);
-        let between = ticks.get(1).zip(ticks.first()).map_or(0, |(last, first)| last.saturating_sub(*first));
-        Ok(between as f64 * f64::from(self.queue.get_timestamp_period()))
+        let create = || {
+            self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: None,
+                layout: &compiled.groups[2],
+                entries: &[wgpu::BindGroupEntry {
+                    binding: 0,
+                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                        buffer: ring,
+                        offset: 0,
+                        size: wgpu::BufferSize::new(u64::from(PARAMS_BYTES)),
+                    }),
+                }],
+            })
+        };
+        (self.ring_groups.entry(compiled.id).or_insert_with(create).clone(), offset)
     }
 
     /// Sends what is recorded to the device.
     pub(super) fn submit(&mut self) -> Result<()> {
+        if self.borrowed {
+            let detail = "the application's encoder is not finished; only inference may stand inside encode_into";
+            return Err(Error::Check { what: "submitting".into(), detail: detail.into() });
+        }
         self.pass = None;
         self.launches = 0;
         self.flops = 0.0;
@@ -301,7 +296,7 @@ impl Recorder {
     pub(super) fn swap(&mut self, encoder: &mut wgpu::CommandEncoder, borrow: bool) -> Result<()> {
         if borrow {
             self.submit()?;
-            self.ring = None;
+            self.forget_ring();
             let empty = self.device.create_command_encoder(&Default::default());
             self.encoder = Some(std::mem::replace(encoder, empty));
         } else {
@@ -313,40 +308,19 @@ impl Recorder {
             if let Some(params) = self.take_params()? {
                 self.queue.submit([params]);
             }
-            self.ring = None;
+            self.forget_ring();
             self.launches = 0;
         }
         self.borrowed = borrow;
         Ok(())
     }
 
-    /// Whether launches go to an application's encoder, where nothing can be read back.
-    pub(super) const fn is_borrowed(&self) -> bool {
-        self.borrowed
+    fn forget_ring(&mut self) {
+        self.ring = None;
+        self.ring_groups.clear();
     }
 
     pub(super) fn forget_bind_groups(&mut self) {
         self.bind_groups.clear();
     }
-}
-
-fn staging(device: &wgpu::Device, bytes: &[u8]) -> Result<wgpu::Buffer> {
-    let staging = device.create_buffer(&wgpu::BufferDescriptor {
-        label: Some("upload"),
-        size: bytes.len() as u64,
-        usage: wgpu::BufferUsages::COPY_SRC,
-        mapped_at_creation: true,
-    });
-    let mut range =
-        staging.slice(..).get_mapped_range_mut().map_err(|e| Error::DeviceLost { reason: e.to_string() })?;
-    range.slice(..).copy_from_slice(bytes);
-    drop(range);
-    staging.unmap();
-    Ok(staging)
-}
-
-/// A one-dimensional grid in two dimensions where it is longer than one may be.
-fn fold(groups: u64) -> (u32, u32) {
-    let rows = groups.div_ceil(65_535);
-    (groups.div_ceil(rows.max(1)) as u32, rows as u32)
 }

@@ -143,7 +143,13 @@ impl Kernel {
         for &storage in self.storages() {
             for &output in outputs {
                 for &epilogue in epilogues {
-                    all.extend(matrices.iter().map(|&matrix| Variant { storage, output, epilogue, matrix, immediates }));
+                    all.extend(matrices.iter().map(|&matrix| Variant {
+                        storage,
+                        output,
+                        epilogue,
+                        matrix,
+                        immediates,
+                    }));
                 }
             }
         }

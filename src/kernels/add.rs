@@ -49,9 +49,21 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Shapes of the parity test.
+/// Shapes of the parity test, and halves that overflow as in a backward pass: each becomes an infinity of its sign, and its
+/// neighbours stay what they are.
 #[must_use]
 pub fn cases() -> Vec<Case> {
+    let overflow = Case::new("overflow in a backward pass", Tolerance::elementwise(), |ctx, storage| {
+        let most = 65504.0;
+        let a = [1.0, most, -most, 2.0, 4e4, -4e4, 3.0, -4.0, most, 5.0, 0.0, -most, most, 32768.0, 6.0, most];
+        let b = [1.0, most, -most, 2.0, -4e4, -4e4, 3.0, -4.0, 1e4, 5.0, 0.0, 1.0, 0.0, 32736.0, 6.0, 32.0];
+        let [a, b] = [a, b].map(|values| Tensor::from_f32(ctx, &[values.len()], &values, storage));
+        let (a, b) = (a?, b?);
+        ctx.saturating(false, || {
+            let sum = launch(ctx, &a, &b)?;
+            Ok(vec![launch(ctx, &sum, &a)?, sum])
+        })
+    });
     [vec![1], vec![3, 5], vec![2, 3, 4, 7], vec![257, 1024], vec![1031, 3]]
         .into_iter()
         .map(|dims| {
@@ -61,6 +73,7 @@ pub fn cases() -> Vec<Case> {
                 Ok(vec![launch(ctx, &a, &b)?])
             })
         })
+        .chain([overflow])
         .collect()
 }
 

@@ -11,7 +11,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "attention_backward_key",
     source: include_str!("../../shaders/attention_backward_key.wgsl"),
-    parts: &[Part::Grid],
+    parts: &[Part::Grid, Part::Attention],
     bindings: &[
         Binding::stored("q"),
         Binding::stored("k"),
@@ -32,13 +32,13 @@ pub static KERNEL: Kernel = Kernel {
 /// As `attention_backward_query`.
 pub fn launch(ctx: &Context, inputs: &Inputs<'_>) -> Result<(Tensor, Tensor)> {
     let &Inputs { q, k, v, grad, mask, statistics } = inputs;
-    let slice = if ctx.capabilities().software { 8 } else { 4 };
+    let slice = if ctx.capabilities().software { 16 } else { 4 };
     let cut = Cut::new(ctx, q, k, true, slice)?;
     inputs.check()?;
     let (dk, dv) = (Tensor::empty(ctx, k.dims(), k.dtype())?, Tensor::empty(ctx, v.dims(), v.dtype())?);
     let bound = mask_or_none(ctx, mask, k)?;
     let launch = Launch::new(&KERNEL).tensors(&[q, k, v, grad, &bound, statistics, &dk, &dv]);
-    cut.describe(launch, mask.is_some(), 2, 2).run(ctx)?;
+    cut.describe(launch, "QUERIES", mask.is_some(), 2, 2).run(ctx)?;
     Ok((dk, dv))
 }
 
@@ -77,6 +77,6 @@ pub const FAULTS: &[Fault] = &[
     Fault { find: "p.scale * mat4x4", replace: "mat4x4" },
     Fault { find: "g[2] - d.z", replace: "g[2]" },
     Fault { find: "select(vec4(3.0e38), statistic(head, 0u, query), inside)", replace: "statistic(head, 0u, query)" },
-    Fault { find: "s.d1, load_q(s.head, s.query + 4u, cell)", replace: "s.d1, load_q(s.head, s.query, cell)" },
+    Fault { find: "s3 = add(s3, load_q(head, query + 12u", replace: "s3 = add(s3, load_q(head, query + 8u" },
     Fault { find: "mask[head / p.heads", replace: "mask[head" },
 ];

@@ -11,7 +11,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "attention_backward_query",
     source: include_str!("../../shaders/attention_backward_query.wgsl"),
-    parts: &[Part::Grid],
+    parts: &[Part::Grid, Part::Attention],
     bindings: &[
         Binding::stored("q"),
         Binding::stored("k"),
@@ -63,13 +63,13 @@ impl Inputs<'_> {
 /// `Error::Shape` when shapes differ, `Error::Limit` for heads wider than [`attention::MAX_HEAD`].
 pub fn launch(ctx: &Context, inputs: &Inputs<'_>) -> Result<Tensor> {
     let &Inputs { q, k, v, grad, mask, statistics } = inputs;
-    let slice = 8;
+    let slice = if ctx.capabilities().software { 16 } else { 8 };
     let cut = Cut::new(ctx, q, k, false, slice)?;
     inputs.check()?;
     let dq = Tensor::empty(ctx, q.dims(), q.dtype())?;
     let bound = mask_or_none(ctx, mask, k)?;
     let launch = Launch::new(&KERNEL).tensors(&[q, k, v, grad, &bound, statistics, &dq]);
-    cut.describe(launch, mask.is_some(), 2, 1).run(ctx)?;
+    cut.describe(launch, "KEYS", mask.is_some(), 2, 1).run(ctx)?;
     Ok(dq)
 }
 

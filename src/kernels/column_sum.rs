@@ -36,22 +36,32 @@ struct Params {
 /// # Errors
 /// A shape error when the period does not divide the rows, or there are not as many weights as rows.
 pub fn launch(ctx: &Context, x: &Tensor, period: usize, weights: Option<&Tensor>) -> Result<Tensor> {
+    let width = x.shape().last();
+    let dims: &[usize] = if period == 1 { &[width] } else { &[period, width] };
+    let y = Tensor::empty(ctx, dims, DType::F32)?;
+    launch_into(ctx, x, period, weights, &y)?;
+    Ok(y)
+}
+
+/// [`launch`] into given memory of period * width values, F32.
+///
+/// # Errors
+/// As [`launch`]; a shape error when `y` has another size.
+pub fn launch_into(ctx: &Context, x: &Tensor, period: usize, weights: Option<&Tensor>, y: &Tensor) -> Result<()> {
     let rows = x.shape().rows();
     if period == 0 || rows == 0 || !rows.is_multiple_of(period) {
         return Err(Error::shape("column_sum", format!("rows in multiples of {period}"), x.shape()));
     }
-    let partial = stage(ctx, x, period, weights)?;
-    finish(ctx, partial, period)
-}
-
-/// Adds partial sums (chunks * period, width) F32 until one chunk is left; shaped as [`launch`] says.
-pub(crate) fn finish(ctx: &Context, partial: Tensor, period: usize) -> Result<Tensor> {
-    let mut partial = partial;
-    while partial.shape().rows() > period {
-        partial = stage(ctx, &partial, period, None)?;
+    if y.shape().elements() != period * x.shape().last() {
+        return Err(Error::shape("column_sum", format!("y of {period} rows of {}", x.shape().last()), y.shape()));
     }
-    let width = partial.shape().last();
-    if period == 1 { partial.reshape(&[width]) } else { Ok(partial) }
+    let (_, chunks) = chunks(rows / period, period * x.shape().cells());
+    if chunks == 1 {
+        return stage(ctx, x, period, weights, y);
+    }
+    let partial = Tensor::empty(ctx, &[chunks * period, x.shape().last()], DType::F32)?;
+    stage(ctx, x, period, weights, &partial)?;
+    launch_into(ctx, &partial, period, None, y)
 }
 
 /// How many repeats one invocation adds, and how many such chunks there are, when a repeat is `span` cells wide: chunks
@@ -69,8 +79,8 @@ pub(crate) fn chunks(repeats: usize, span: usize) -> (usize, usize) {
     (chunk, repeats.div_ceil(chunk))
 }
 
-/// One launch: (chunks * period, width) F32.
-fn stage(ctx: &Context, x: &Tensor, period: usize, weights: Option<&Tensor>) -> Result<Tensor> {
+/// One launch: y (chunks * period, width) F32.
+fn stage(ctx: &Context, x: &Tensor, period: usize, weights: Option<&Tensor>, y: &Tensor) -> Result<()> {
     let shape = x.shape();
     let repeats = shape.rows() / period;
     let span = period * shape.cells();
@@ -80,9 +90,8 @@ fn stage(ctx: &Context, x: &Tensor, period: usize, weights: Option<&Tensor>) -> 
         None => Groups::NONE,
     };
     let absent = Tensor::empty(ctx, &[1], DType::F32)?;
-    let y = Tensor::empty(ctx, &[chunks * period, shape.last()], DType::F32)?;
     Launch::new(&KERNEL)
-        .tensors(&[x, weights.unwrap_or(&absent), &y])
+        .tensors(&[x, weights.unwrap_or(&absent), y])
         .params(&Params {
             repeats: repeats as u32,
             period: period as u32,
@@ -95,8 +104,7 @@ fn stage(ctx: &Context, x: &Tensor, period: usize, weights: Option<&Tensor>) -> 
         .constant("WEIGHTED", if weights.is_some() { 1.0 } else { 0.0 })
         .groups((chunks * span).div_ceil(64))
         .flops(if weights.is_some() { 2.0 } else { 1.0 } * shape.elements() as f64)
-        .run(ctx)?;
-    Ok(y)
+        .run(ctx)
 }
 
 fn twin(t: &mut Twin<'_>) -> Result<()> {

@@ -37,16 +37,35 @@ struct Params {
 /// # Errors
 /// A shape error when dy is not shaped as x or the statistics do not fit it.
 pub fn launch(ctx: &Context, dy: &Tensor, x: &Tensor, mean: &Tensor, rstd: &Tensor) -> Result<(Tensor, Tensor)> {
+    let empty = || Tensor::empty(ctx, &[x.shape().last()], DType::F32);
+    let (dweight, dbias) = (empty()?, empty()?);
+    launch_into(ctx, dy, x, (mean, rstd), (&dweight, &dbias))?;
+    Ok((dweight, dbias))
+}
+
+/// [`launch`] with the statistics `(mean, rstd)` into the given `(dweight, dbias)`.
+///
+/// # Errors
+/// As [`launch`].
+pub fn launch_into(
+    ctx: &Context,
+    dy: &Tensor,
+    x: &Tensor,
+    (mean, rstd): (&Tensor, &Tensor),
+    (dweight, dbias): (&Tensor, &Tensor),
+) -> Result<()> {
     let shape = x.shape();
     let rows = shape.rows();
     if dy.dims() != x.dims() || mean.dims() != [rows] || rstd.dims() != [rows] {
         return Err(Error::shape("layernorm_backward_params", format!("dy {shape} and {rows} statistics"), dy.shape()));
     }
     let (chunk_rows, chunks) = column_sum::chunks(rows, shape.cells());
-    let dweight = Tensor::empty(ctx, &[chunks, shape.last()], DType::F32)?;
-    let dbias = Tensor::empty(ctx, &[chunks, shape.last()], DType::F32)?;
+    let partial = |whole: &Tensor| {
+        if chunks == 1 { Ok(whole.clone()) } else { Tensor::empty(ctx, &[chunks, shape.last()], DType::F32) }
+    };
+    let (weights, biases) = (partial(dweight)?, partial(dbias)?);
     Launch::new(&KERNEL)
-        .tensors(&[dy, x, mean, rstd, &dweight, &dbias])
+        .tensors(&[dy, x, mean, rstd, &weights, &biases])
         .params(&Params {
             rows: rows as u32,
             cells: shape.cells() as u32,
@@ -56,7 +75,11 @@ pub fn launch(ctx: &Context, dy: &Tensor, x: &Tensor, mean: &Tensor, rstd: &Tens
         .groups((chunks * shape.cells()).div_ceil(64))
         .flops(5.0 * shape.elements() as f64)
         .run(ctx)?;
-    Ok((column_sum::finish(ctx, dweight, 1)?, column_sum::finish(ctx, dbias, 1)?))
+    if chunks == 1 {
+        return Ok(());
+    }
+    column_sum::launch_into(ctx, &weights, 1, None, dweight)?;
+    column_sum::launch_into(ctx, &biases, 1, None, dbias)
 }
 
 fn twin(t: &mut Twin<'_>) -> Result<()> {

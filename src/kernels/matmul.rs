@@ -13,7 +13,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "matmul",
     source: include_str!("../../shaders/matmul.wgsl"),
-    parts: &[Part::Grid, Part::Gelu],
+    parts: &[Part::Grid, Part::Tile, Part::Gelu],
     bindings: BINDINGS,
     epilogues: true,
     twin,
@@ -82,7 +82,7 @@ pub struct Batched {
 
 impl Batched {
     /// One product of tensors without gaps; (M, N, K).
-    pub(super) fn single(form: Matmul, (rows, width, inner): (usize, usize, usize), [a, b, c]: [&Tensor; 3]) -> Self {
+    pub(super) fn single(form: Matmul, (rows, width, inner): (usize, usize, usize), [a, b]: [&Tensor; 2]) -> Self {
         Self {
             form,
             batches: 1,
@@ -91,7 +91,7 @@ impl Batched {
             inner,
             a_row: a.shape().cells(),
             b_row: b.shape().cells(),
-            c_row: c.shape().cells(),
+            c_row: width.div_ceil(4),
             ..Self::default()
         }
     }
@@ -197,6 +197,30 @@ pub fn launch(
     out: DType,
     epilogue: Epilogue<'_>,
 ) -> Result<Tensor> {
+    let (rows, width) = sides(form, a, b)?.0;
+    let c = Tensor::empty(ctx, &[rows, width], out)?;
+    launch_into(ctx, form, a, b, &c, epilogue)?;
+    Ok(c)
+}
+
+/// [`launch`] into given memory of M N values.
+///
+/// # Errors
+/// As [`launch`]; `Error::Shape` when `c` is too small.
+pub fn launch_into(
+    ctx: &Context,
+    form: &Matmul,
+    a: &Tensor,
+    b: &Tensor,
+    c: &Tensor,
+    epilogue: Epilogue<'_>,
+) -> Result<()> {
+    let ((rows, width), inner) = sides(form, a, b)?;
+    launch_batched(ctx, &Batched::single(*form, (rows, width, inner), [a, b]), a, b, c, epilogue)
+}
+
+/// (M, N) and K of a product.
+fn sides(form: &Matmul, a: &Tensor, b: &Tensor) -> Result<((usize, usize), usize)> {
     let sides = |t: &Tensor, swap: bool| {
         if swap { (t.shape().last(), t.shape().rows()) } else { (t.shape().rows(), t.shape().last()) }
     };
@@ -204,10 +228,7 @@ pub fn launch(
     if inner != inner_b {
         return Err(Error::shape("matmul", format!("inner lengths alike, A {} {form:?}", a.shape()), b.shape()));
     }
-    let c = Tensor::empty(ctx, &[rows, width], out)?;
-    let batched = Batched::single(*form, (rows, width, inner), [a, b, &c]);
-    launch_batched(ctx, &batched, a, b, &c, epilogue)?;
-    Ok(c)
+    Ok(((rows, width), inner))
 }
 
 /// Writes a batch of products into `c`.
@@ -349,7 +370,14 @@ fn gelu(x: f64) -> f64 {
 pub fn cases() -> Vec<Case> {
     // (601, 437, 5) is large enough for the widest tile; hardware takes K of 1536 in parts.
     let sizes = [
-        (1, 1, 1), (3, 5, 7), (16, 64, 8), (17, 130, 9), (33, 31, 66), (5, 129, 3), (601, 437, 5), (20, 9, 1536),
+        (1, 1, 1),
+        (3, 5, 7),
+        (16, 64, 8),
+        (17, 130, 9),
+        (33, 31, 66),
+        (5, 129, 3),
+        (601, 437, 5),
+        (20, 9, 1536),
         (4, 30, 1536),
     ];
     let run = |ctx: &Context, m: &Batched, a: &Tensor, b: &Tensor, c: &Tensor, epilogue: Epilogue<'_>| {
@@ -362,7 +390,7 @@ pub fn cases() -> Vec<Case> {
 
 /// Wrong texts.
 pub const FAULTS: &[Fault] = &[
-    Fault { find: "rows[3] * x.w;", replace: "rows[3] * x.z;" },
+    Fault { find: "c0 = c1; c1 = c2;", replace: "c0 = c2; c1 = c2;" },
     Fault { find: "k < vec4(p.inner)", replace: "k <= vec4(p.inner)" },
     Fault { find: "vec4(0u, 1u, 2u, 3u) < vec4(p.width)", replace: "vec4(0u, 1u, 2u, 3u) <= vec4(p.width)" },
     Fault { find: "batch * p.bias_batch + cell", replace: "cell" },

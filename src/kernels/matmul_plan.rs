@@ -63,7 +63,10 @@ impl Plan {
         }
         if m.rows <= FEW_ROWS {
             let cut = Tiles::few_rows(m.rows, m.width.div_ceil(4));
-            return Self { variant: Variant::Registers(cut), splits: splits(m, cut.columns * m.batches * cut.workgroup) };
+            return Self {
+                variant: Variant::Registers(cut),
+                splits: splits(m, cut.columns * m.batches * cut.workgroup),
+            };
         }
         let large = matmul_tiled::LARGE;
         if tiles(large.rows(), large.columns()) * large.invocations() >= FULL {

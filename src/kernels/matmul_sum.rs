@@ -82,10 +82,15 @@ pub fn cases() -> Vec<Case> {
     let sizes = [((9, 6, 36), 3), ((5, 70, 48), 2), ((70, 5, 36), 9), ((33, 31, 48), 4)];
     let mut cases = Vec::new();
     for (size, splits) in sizes {
-        cases.extend(matmul_cases::forms(&format!("in {splits} parts"), false, &[size], move |ctx, m, a, b, c, epilogue| {
-            let plan = Plan { variant: Variant::Tiled(matmul_tiled::SMALL), splits };
-            matmul::execute(ctx, &plan, m, [a, b, c], epilogue)
-        }));
+        cases.extend(matmul_cases::forms(
+            &format!("in {splits} parts"),
+            false,
+            &[size],
+            move |ctx, m, a, b, c, epilogue| {
+                let plan = Plan { variant: Variant::Tiled(matmul_tiled::SMALL), splits };
+                matmul::execute(ctx, &plan, m, [a, b, c], epilogue)
+            },
+        ));
     }
     cases
 }

@@ -14,7 +14,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "patch_conv_transposed",
     source: include_str!("../../shaders/patch_conv_transposed.wgsl"),
-    parts: &[Part::Grid],
+    parts: &[Part::Grid, Part::Tile],
     bindings: &[
         Binding::stored("tokens"),
         Binding::stored("weight"),
@@ -53,7 +53,7 @@ pub fn launch(ctx: &Context, tokens: &Tensor, weight: &Tensor, bias: Option<&Ten
         return Ok(image);
     }
     let (rows, columns) = (g.samples * g.tokens(), g.channels * g.side * g.side / 4);
-    let tiles = Tiles::new(ctx, rows, columns, 2);
+    let tiles = Tiles::new(ctx, rows, columns, 4);
     let params = Params {
         rows: rows as u32,
         columns: columns as u32,

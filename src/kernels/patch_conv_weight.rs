@@ -14,7 +14,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "patch_conv_weight",
     source: include_str!("../../shaders/patch_conv_weight.wgsl"),
-    parts: &[Part::Grid],
+    parts: &[Part::Grid, Part::Tile],
     bindings: &[Binding::stored("tokens"), Binding::stored("image"), Binding::f32_mut("weight")],
     epilogues: false,
     twin,
@@ -43,11 +43,26 @@ struct Params {
 /// # Errors
 /// `Error::Shape` when the shapes do not fit.
 pub fn launch(ctx: &Context, tokens: &Tensor, image: &Tensor, side: usize) -> Result<Tensor> {
-    partial(ctx, tokens, image, side, 1)
+    let weight = Tensor::empty(ctx, &dims(tokens, image, side), DType::F32)?;
+    launch_into(ctx, tokens, image, side, &weight)?;
+    Ok(weight)
 }
 
-/// As [`launch`], with the samples cut into `parts`: (parts, D, C p, p) for parts > 1, to be summed over the first axis.
-fn partial(ctx: &Context, tokens: &Tensor, image: &Tensor, side: usize, parts: usize) -> Result<Tensor> {
+/// [`launch`] into given memory, F32 (D, C, p, p).
+///
+/// # Errors
+/// As [`launch`].
+pub fn launch_into(ctx: &Context, tokens: &Tensor, image: &Tensor, side: usize, weight: &Tensor) -> Result<()> {
+    partial(ctx, tokens, image, side, 1, weight)
+}
+
+fn dims(tokens: &Tensor, image: &Tensor, side: usize) -> [usize; 4] {
+    [tokens.shape().last(), image.dims().get(1).copied().unwrap_or(1), side, side]
+}
+
+/// As [`launch_into`], with the samples cut into `parts`: (parts, D, C p, p) for parts > 1, to be summed over the first
+/// axis.
+fn partial(ctx: &Context, tokens: &Tensor, image: &Tensor, side: usize, parts: usize, weight: &Tensor) -> Result<()> {
     let (&[samples, n, width], &[_, channels, _, _]) = (tokens.dims(), image.dims()) else {
         let got = format!("{}, {}", tokens.shape(), image.shape());
         return Err(Error::shape("patch_conv_weight", "tokens (B, N, D), image (B, C, S, S)", got));
@@ -57,10 +72,12 @@ fn partial(ctx: &Context, tokens: &Tensor, image: &Tensor, side: usize, parts: u
         let expected = format!("tokens ({}, {}, D)", g.samples, g.tokens());
         return Err(Error::shape("patch_conv_weight", expected, tokens.shape()));
     }
-    let dims = if parts == 1 { [width, channels, side, side] } else { [parts, width, channels * side, side] };
-    let weight = Tensor::empty(ctx, &dims, DType::F32)?;
+    if weight.shape().elements() != parts * width * channels * side * side || weight.shape().last() != side {
+        let expected = format!("dW ({width}, {channels}, {side}, {side})");
+        return Err(Error::shape("patch_conv_weight", expected, weight.shape()));
+    }
     let columns = channels * side * side.div_ceil(4);
-    let tiles = Tiles::new(ctx, width, columns, 2);
+    let tiles = Tiles::new(ctx, width, columns, 4);
     let params = Params {
         rows: width as u32,
         columns: columns as u32,
@@ -77,13 +94,12 @@ fn partial(ctx: &Context, tokens: &Tensor, image: &Tensor, side: usize, parts: u
         image_cells: (image.shape().stored() / 4) as u32,
     };
     tiles
-        .constants(Launch::new(&KERNEL).tensors(&[tokens, image, &weight]))
+        .constants(Launch::new(&KERNEL).tensors(&[tokens, image, weight]))
         .constant("ALIGNED", f64::from(side.is_multiple_of(4)))
         .params(&params)
         .groups(tiles.rows * tiles.columns * parts)
         .flops(g.flops())
-        .run(ctx)?;
-    Ok(weight)
+        .run(ctx)
 }
 
 fn twin(t: &mut Twin<'_>) -> Result<()> {
@@ -125,7 +141,11 @@ pub fn cases() -> Vec<Case> {
             Case::new(label, Tolerance::sum(b * n), move |ctx, dtype| {
                 let tokens = samples::normal(ctx, &[b, n, d], dtype, 1)?;
                 let image = samples::normal(ctx, &[b, c, s, s], dtype, 2)?;
-                Ok(vec![partial(ctx, &tokens, &image, p, parts)?])
+                let [d, c, ..] = dims(&tokens, &image, p);
+                let shape = if parts == 1 { [d, c, p, p] } else { [parts, d, c * p, p] };
+                let weight = Tensor::empty(ctx, &shape, DType::F32)?;
+                partial(ctx, &tokens, &image, p, parts, &weight)?;
+                Ok(vec![weight])
             })
         })
         .collect()
@@ -135,6 +155,6 @@ pub fn cases() -> Vec<Case> {
 pub const FAULTS: &[Fault] = &[
     Fault { find: "pixels(start.y, offset) * live.y", replace: "pixels(start.y, offset)" },
     Fault { find: "(part * p.rows + row)", replace: "row" },
-    Fault { find: "line / p.down * p.channels", replace: "line / p.down" },
+    Fault { find: "place.z * p.channels", replace: "place.z" },
     Fault { find: "j < vec4(p.side)", replace: "j <= vec4(p.side)" },
 ];

@@ -84,37 +84,40 @@ impl Inputs {
         masked: Tensor,
         precision: DType,
     ) -> Result<Self> {
-        let batch = host.has_image.len();
-        lengths(config, host, batch)?;
+        let inputs = Self::empty(ctx, config, host.has_image.len(), masked, precision)?;
+        inputs.write(config, host)?;
+        Ok(inputs)
+    }
+
+    /// Replaces everything but `masked` by another batch of the same size.
+    ///
+    /// # Errors
+    /// As [`Inputs::upload`].
+    pub fn write(&self, config: &ModelConfig, host: &HostBatch<'_>) -> Result<()> {
+        lengths(config, host, self.batch)?;
         let (image, tokens) = present(config, host);
         finite(config, &image, &tokens)?;
-        let (s, length) = (config.image_size, config.text_length);
-        let rows = || tokens.chunks(length);
+        let length = config.text_length;
         // A caption of padding only counts as none.
-        let text: Vec<bool> =
-            rows().zip(host.has_text).map(|(row, &has)| has && row.iter().any(|&token| token != 0)).collect();
-        let per_sample = |f: &dyn Fn(usize) -> bool| {
-            let values: Vec<f32> = (0..batch).map(|b| f32::from(u8::from(f(b)))).collect();
-            Tensor::from_f32(ctx, &[batch], &values, DType::F32)
+        let text: Vec<bool> = (tokens.chunks(length).zip(host.has_text))
+            .map(|(row, &has)| has && row.iter().any(|&token| token != 0))
+            .collect();
+        let per_sample = |to: &Tensor, f: &dyn Fn(usize) -> bool| {
+            to.write_f32(&(0..self.batch).map(|b| f32::from(u8::from(f(b)))).collect::<Vec<f32>>())
         };
-        let per_token = |f: &dyn Fn(usize, u32) -> bool| {
-            let values: Vec<f32> =
-                tokens.iter().enumerate().map(|(i, &t)| f32::from(u8::from(f(i / length, t)))).collect();
-            Tensor::from_f32(ctx, &[batch, length], &values, DType::F32)
+        let per_token = |to: &Tensor, f: &dyn Fn(usize, u32) -> bool| {
+            let value = |(i, &t): (usize, &u32)| f32::from(u8::from(f(i / length, t)));
+            to.write_f32(&tokens.iter().enumerate().map(value).collect::<Vec<f32>>())
         };
-        Ok(Self {
-            batch,
-            image: Tensor::from_f32(ctx, &[batch, config.channels, s, s], &image, precision)?,
-            tokens: Tensor::from_u32(ctx, &[batch, length], &tokens)?,
-            has_image: per_sample(&|b| host.has_image[b])?,
-            has_both: per_sample(&|b| host.has_image[b] && text[b])?,
-            no_image: per_sample(&|b| !(host.has_image[b] && host.show_image[b]))?,
-            no_text: per_sample(&|b| !(text[b] && host.show_text[b]))?,
-            ones: per_sample(&|_| true)?,
-            token_mask: per_token(&|_, token| token != 0)?,
-            text_mask: per_token(&|b, token| token != 0 && text[b])?,
-            masked,
-        })
+        self.image.write_f32(&image)?;
+        self.tokens.write_u32(&tokens)?;
+        per_sample(&self.has_image, &|b| host.has_image[b])?;
+        per_sample(&self.has_both, &|b| host.has_image[b] && text[b])?;
+        per_sample(&self.no_image, &|b| !(host.has_image[b] && host.show_image[b]))?;
+        per_sample(&self.no_text, &|b| !(text[b] && host.show_text[b]))?;
+        per_sample(&self.ones, &|_| true)?;
+        per_token(&self.token_mask, &|_, token| token != 0)?;
+        per_token(&self.text_mask, &|b, token| token != 0 && text[b])
     }
 }
 
@@ -132,6 +135,7 @@ fn present(config: &ModelConfig, host: &HostBatch<'_>) -> (Vec<f32>, Vec<u32>) {
 
 fn lengths(config: &ModelConfig, host: &HostBatch<'_>, batch: usize) -> Result<()> {
     let lengths = [
+        ("has_image", host.has_image.len(), batch),
         ("image", host.image.len(), batch * config.pixels()),
         ("tokens", host.tokens.len(), batch * config.text_length),
         ("has_text", host.has_text.len(), batch),

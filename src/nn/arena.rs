@@ -217,9 +217,12 @@ impl ParamSet {
         self.params.iter().map(|param| param.shape.elements()).sum()
     }
 
-    /// Sets every gradient to zero: before the first micro-batch of a step.
-    pub fn zero_gradients(&self) {
-        self.arenas.iter().filter_map(|arena| arena.state.as_ref()).for_each(|state| state.grad.clear());
+    /// Sets every gradient to zero, for callers that add gradients up by themselves.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn zero_gradients(&self) -> Result<()> {
+        self.arenas.iter().filter_map(|arena| arena.state.as_ref()).try_for_each(|state| state.grad.clear())
     }
 
     /// Writes the f16 copies anew from the values; nothing to do in f32. The device rounds, as it does in an update, so that

@@ -103,7 +103,7 @@ fn gradients_are_cleared_and_belong_to_trained_parameters_alone() {
     assert_eq!(with, ["a", "b", "d", "e"]);
     let slot = set.get("b").unwrap().grad.clone().unwrap();
     slot.write_f32(&[3.0; 129]).unwrap();
-    set.zero_gradients();
+    set.zero_gradients().unwrap();
     assert_eq!(slot.to_f32().unwrap(), [0.0; 129]);
 }
 

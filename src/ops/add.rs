@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::kernels;
-use crate::tape::{Op, Tape, Var};
+use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// `a + b`, of one shape and element type.
@@ -22,7 +22,7 @@ impl Op for Add {
     }
 
     /// `da = dc`, `db = dc`.
-    fn backward(&self, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, grad: &Tensor, needs: &Needs) -> Result<Vec<Option<Tensor>>> {
         Ok(needs.iter().map(|need| need.then(|| grad.clone())).collect())
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::kernels;
-use crate::tape::{Op, Tape, Var};
+use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// `x` of any shape plus the rows of the parameter `v` over and over: a bias `(W)`, or positions `(N, W)` for every sample.
@@ -24,9 +24,13 @@ impl Op for AddRows {
     }
 
     /// `dx = dy`, `dv[n,:] = sum over r with r % period = n of dy[r,:]`.
-    fn backward(&self, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let dv = match needs {
-            [_, true] => Some(kernels::column_sum::launch(grad.context(), grad, self.period, None)?),
+    fn backward(&self, grad: &Tensor, needs: &Needs) -> Result<Vec<Option<Tensor>>> {
+        let dv = match **needs {
+            [_, true] => {
+                let dv = needs.place(1, grad.context(), &[self.period, grad.shape().last()])?;
+                kernels::column_sum::launch_into(grad.context(), grad, self.period, None, &dv)?;
+                Some(dv)
+            }
             _ => None,
         };
         Ok(vec![Some(grad.clone()), dv])

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::kernels;
-use crate::tape::{Op, Tape, Var};
+use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// `scale x + shift` with fixed numbers, of the shape of `x`.
@@ -24,7 +24,7 @@ impl Op for Affine {
     }
 
     /// `dx = scale dy`.
-    fn backward(&self, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, grad: &Tensor, _: &Needs) -> Result<Vec<Option<Tensor>>> {
         Ok(vec![Some(kernels::affine::launch(grad.context(), grad, self.scale, 0.0)?)])
     }
 }

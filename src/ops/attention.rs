@@ -6,7 +6,7 @@ use crate::kernels::{
     attention, attention_backward_key, attention_backward_query, attention_statistics, merge_heads, merge_qkv,
     split_heads,
 };
-use crate::tape::{Op, Tape, Var};
+use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// qkv (B, N, 3 H d) to (B, N, H d). `key_mask` (B, N) f32: a token with 0 is never attended to; a row without any key
@@ -38,7 +38,7 @@ impl Op for Attention {
         "attention"
     }
 
-    fn backward(&self, grad: &Tensor, _needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, grad: &Tensor, _needs: &Needs) -> Result<Vec<Option<Tensor>>> {
         let ctx = grad.context();
         let grad = split_heads::launch(ctx, grad, self.q.dims()[1], 1, 0)?;
         let statistics = attention_statistics::launch(ctx, &self.o, &grad, &self.lse)?;

@@ -151,7 +151,7 @@ mod tests {
             "planted"
         }
 
-        fn backward(&self, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        fn backward(&self, grad: &Tensor, _: &crate::tape::Needs) -> Result<Vec<Option<Tensor>>> {
             let Some(factor) = self.factor else { return Ok(vec![None]) };
             let dx = kernels::gelu_backward::launch(grad.context(), &self.x, grad)?;
             Ok(vec![Some(kernels::affine::launch(grad.context(), &dx, factor, 0.0)?)])

@@ -2,7 +2,7 @@
 //! Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016.
 
 use crate::error::Result;
-use crate::tape::{Op, Tape, Var};
+use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// y = f(x), keeping x alone. `f` may use parameters: their gradients reach their slots in the second run.
@@ -29,8 +29,8 @@ impl Op for Checkpoint {
         "checkpoint"
     }
 
-    fn backward(&self, grad: &Tensor, _needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let mut again = Tape::new(grad.context());
+    fn backward(&self, grad: &Tensor, needs: &Needs) -> Result<Vec<Option<Tensor>>> {
+        let mut again = Tape::within(grad.context(), needs);
         let x = again.leaf(self.x.clone());
         // The second run must give the first one's values: halves saturate as in a forward pass.
         let y = grad.context().saturating(true, || (self.f)(&mut again, &x))?;

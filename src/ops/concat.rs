@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::kernels;
-use crate::tape::{Op, Tape, Var};
+use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// `(a, b)` row by row: `a (R, A)` and `b (R, C)` give `(R, A + C)`.
@@ -26,8 +26,8 @@ impl Op for Concat {
     }
 
     /// Each part gets its own columns.
-    fn backward(&self, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let &[a, b] = needs else { return Ok(Vec::new()) };
+    fn backward(&self, grad: &Tensor, needs: &Needs) -> Result<Vec<Option<Tensor>>> {
+        let &[a, b] = &**needs else { return Ok(Vec::new()) };
         let columns = |start, width| kernels::columns::launch(grad.context(), grad, start, width);
         Ok(vec![
             a.then(|| columns(0, self.a_width)).transpose()?,

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::kernels::conv2d::Window;
 use crate::kernels::{channel_sum, conv2d as forward, conv2d_transposed as transposed, conv2d_weight};
-use crate::tape::{Op, Tape, Var};
+use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// `y[b,o,r,q] = bias[o] + sum over (c,i,j) of x[b, c, r s + i - P, q s + j - P] W[o,c,i,j]`: x (B, C, H, W),
@@ -59,7 +59,7 @@ impl Op for Conv2d {
     }
 
     /// dx is the transposed convolution of dy with the same weight, dW correlates x with dy, dbias sums dy per channel.
-    fn backward(&self, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, grad: &Tensor, needs: &Needs) -> Result<Vec<Option<Tensor>>> {
         let ctx = grad.context();
         let need = |i: usize| needs.get(i).copied().unwrap_or(false);
         let (window, kernel) = (self.window, plane(&self.weight));
@@ -82,7 +82,7 @@ impl Op for Conv2dTransposed {
     }
 
     /// dx is the convolution of dy with the same weight; in dW x and dy change roles.
-    fn backward(&self, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, grad: &Tensor, needs: &Needs) -> Result<Vec<Option<Tensor>>> {
         let ctx = grad.context();
         let need = |i: usize| needs.get(i).copied().unwrap_or(false);
         let (window, kernel) = (self.window, plane(&self.weight));

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::kernels;
-use crate::tape::{Op, Tape, Var};
+use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// The mean over the kept rows of `-log softmax(logits)[target]`, () F32; 0 when no row is kept. `logits (.., V)`; `targets`
@@ -31,7 +31,7 @@ impl Op for CrossEntropy {
     }
 
     /// `dlogits = dloss * (softmax(logits) - onehot(target)) / number of kept rows` in kept rows.
-    fn backward(&self, grad: &Tensor, _needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, grad: &Tensor, _needs: &Needs) -> Result<Vec<Option<Tensor>>> {
         let Self { logits, targets, mask, inverse, lse } = self;
         let ctx = grad.context();
         let gradient = kernels::cross_entropy_backward::launch(ctx, grad, inverse, logits, targets, mask, lse)?;

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::kernels::column_sum;
 use crate::kernels::matmul::{Batched, Matmul, launch_batched};
 use crate::shape::DType;
-use crate::tape::{Op, Tape, Var};
+use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// g (B, K) to (B, N, D).
@@ -143,9 +143,8 @@ impl Dense {
     }
 
     /// `dW[n] = dt[:,n,:]^T g`.
-    fn weights(&self, grad: &Tensor) -> Result<Tensor> {
+    fn weights(&self, grad: &Tensor, dw: Tensor) -> Result<Tensor> {
         let (ctx, s) = (grad.context(), self.sizes);
-        let dw = Tensor::empty(ctx, self.weight.dims(), DType::F32)?;
         let product = Batched {
             form: Matmul { trans_a: true, trans_b: false },
             rows: s.width,
@@ -172,12 +171,19 @@ impl Op for Dense {
         "dense"
     }
 
-    fn backward(&self, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, grad: &Tensor, needs: &Needs) -> Result<Vec<Option<Tensor>>> {
         let dg = if needs[0] { Some(self.input(grad)?) } else { None };
-        let dw = if needs[1] { Some(self.weights(grad)?) } else { None };
-        let db =
-            if needs[2] { Some(column_sum::launch(grad.context(), grad, self.sizes.positions, None)?) } else { None };
-        Ok(vec![dg, dw, db])
+        let (ctx, s) = (grad.context(), self.sizes);
+        let mut gradients = vec![dg, None, None];
+        if needs[1] {
+            gradients[1] = Some(self.weights(grad, needs.place(1, ctx, self.weight.dims())?)?);
+        }
+        if needs[2] {
+            let db = needs.place(2, ctx, &[s.positions, s.width])?;
+            column_sum::launch_into(ctx, grad, s.positions, None, &db)?;
+            gradients[2] = Some(db);
+        }
+        Ok(gradients)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::kernels;
-use crate::tape::{Op, Tape, Var};
+use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// `x` with each element dropped with probability `rate` and the others divided by `1 - rate`. `random` is the U32 tensor
@@ -27,7 +27,7 @@ impl Op for Dropout {
     }
 
     /// The same elements dropped from the gradient, the others divided alike.
-    fn backward(&self, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, grad: &Tensor, _: &Needs) -> Result<Vec<Option<Tensor>>> {
         let dx = kernels::dropout::launch(grad.context(), grad, &self.random, self.stream, self.rate)?;
         Ok(vec![Some(dx)])
     }

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::kernels;
-use crate::tape::{Op, Tape, Var};
+use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// `y[b,l,:] = table[ids[b,l],:]`, zeros where the id is not in the table: the parameter `table (V, E)` and `ids (B, L)`
@@ -27,7 +27,7 @@ impl Op for Embedding {
     }
 
     /// `dtable[v,:] = sum of dy[b,l,:] over the places with ids[b,l] = v`.
-    fn backward(&self, grad: &Tensor, _needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, grad: &Tensor, _needs: &Needs) -> Result<Vec<Option<Tensor>>> {
         Ok(vec![Some(kernels::embedding_backward::launch(grad.context(), grad, &self.ids, self.entries)?)])
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::kernels;
-use crate::tape::{Op, Tape, Var};
+use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// `y = exp(s) * x` with the parameter `s ()`; x of any shape.
@@ -25,8 +25,8 @@ impl Op for ExpScale {
     }
 
     /// `dx = exp(s) * dy`, `ds = sum of dy * y`.
-    fn backward(&self, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let &[x, s] = needs else { return Ok(Vec::new()) };
+    fn backward(&self, grad: &Tensor, needs: &Needs) -> Result<Vec<Option<Tensor>>> {
+        let &[x, s] = &**needs else { return Ok(Vec::new()) };
         let ctx = grad.context();
         Ok(vec![
             x.then(|| kernels::exp_scale::launch(ctx, &self.s, grad)).transpose()?,

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::kernels;
-use crate::tape::{Op, Tape, Var};
+use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// `y[b,k,:] = x[b, index[b,k], :]`: `x (B, N, D)` and `index (B, K)` (U32) give `(B, K, D)`. An index outside `0..N` gives
@@ -27,7 +27,7 @@ impl Op for GatherTokens {
     }
 
     /// `dx[b,n,:] = sum over k with index[b,k] = n of dy[b,k,:]`.
-    fn backward(&self, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, grad: &Tensor, _: &Needs) -> Result<Vec<Option<Tensor>>> {
         Ok(vec![Some(kernels::scatter_tokens::launch(grad.context(), grad, &self.index, self.tokens)?)])
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::kernels;
-use crate::tape::{Op, Tape, Var};
+use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// `gelu(x)`, of the shape of `x`.
@@ -24,7 +24,7 @@ impl Op for Gelu {
     }
 
     /// `dx = dy gelu'(x)`.
-    fn backward(&self, grad: &Tensor, _: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, grad: &Tensor, _: &Needs) -> Result<Vec<Option<Tensor>>> {
         Ok(vec![Some(kernels::gelu_backward::launch(grad.context(), &self.x, grad)?)])
     }
 }

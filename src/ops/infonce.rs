@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::kernels;
 use crate::kernels::infonce::Saved;
-use crate::tape::{Op, Tape, Var};
+use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// (cross-entropy of the rows + that of the columns) / 2 of `logits (B, B)` with the diagonal as target, over the samples
@@ -28,7 +28,7 @@ impl Op for InfoNce {
     }
 
     /// `dlogits = dloss * ((softmax of the row + softmax of the column) / 2 - identity) / number of valid samples`.
-    fn backward(&self, grad: &Tensor, _needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, grad: &Tensor, _needs: &Needs) -> Result<Vec<Option<Tensor>>> {
         let ctx = grad.context();
         let gradient = kernels::infonce_backward::launch(ctx, grad, &self.logits, &self.mask, &self.saved)?;
         Ok(vec![Some(gradient)])

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::kernels;
-use crate::tape::{Op, Tape, Var};
+use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// `y = x / max(norm(x), 1e-6)` for every row of `x (.., D)`.
@@ -25,7 +25,7 @@ impl Op for L2Normalise {
     }
 
     /// With `u = x / norm`: `dx = (dy - u * sum(dy * u)) / norm`; `dy / 1e-6` where the norm is not above 1e-6.
-    fn backward(&self, grad: &Tensor, _needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, grad: &Tensor, _needs: &Needs) -> Result<Vec<Option<Tensor>>> {
         let dx = kernels::l2_normalise_backward::launch(grad.context(), grad, &self.x, &self.norm)?;
         Ok(vec![Some(dx)])
     }

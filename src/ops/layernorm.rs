@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::kernels;
-use crate::tape::{Op, Tape, Var};
+use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// `y = (x - mean) / sqrt(variance + 1e-5) * weight + bias` over the last axis, biased variance: `x (.., D)` with the
@@ -40,19 +40,24 @@ impl Op for LayerNorm {
 
     /// With `n = (x - mean) * rstd` and `g = dy * weight`: `dx = rstd * (g - mean(g) - n * mean(g * n))`,
     /// `dweight = sum over rows of dy * n`, `dbias = sum over rows of dy`.
-    fn backward(&self, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, grad: &Tensor, needs: &Needs) -> Result<Vec<Option<Tensor>>> {
         let ctx = grad.context();
         let need = |i: usize| needs.get(i).copied().unwrap_or(false);
         let weight = self.weight.as_ref();
         let dx = need(0)
             .then(|| kernels::layernorm_backward::launch(ctx, grad, &self.x, weight, &self.mean, &self.rstd))
             .transpose()?;
-        let params = (need(1) || need(2))
-            .then(|| kernels::layernorm_backward_params::launch(ctx, grad, &self.x, &self.mean, &self.rstd))
-            .transpose()?;
-        let (dweight, dbias) = params.unzip();
-        let all = [dx, dweight, dbias].into_iter().zip(needs);
-        Ok(all.map(|(gradient, &needed)| gradient.filter(|_| needed)).collect())
+        let mut gradients = vec![dx];
+        if need(1) || need(2) {
+            // Both come out of one pass; a frozen one goes to memory of its own and is dropped.
+            let (dweight, dbias) =
+                (needs.place(1, ctx, &[self.x.shape().last()])?, needs.place(2, ctx, &[self.x.shape().last()])?);
+            let into = (&dweight, &dbias);
+            kernels::layernorm_backward_params::launch_into(ctx, grad, &self.x, (&self.mean, &self.rstd), into)?;
+            gradients.extend([need(1).then_some(dweight), need(2).then_some(dbias)]);
+        }
+        gradients.resize(needs.len(), None);
+        Ok(gradients)
     }
 }
 

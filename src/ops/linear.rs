@@ -4,8 +4,7 @@ use crate::device::Epilogue;
 use crate::error::{Error, Result};
 use crate::kernels::matmul::{self, Matmul};
 use crate::kernels::{column_sum, gelu_backward};
-use crate::shape::DType;
-use crate::tape::{Op, Tape, Var};
+use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 const PLAIN: Matmul = Matmul { trans_a: false, trans_b: false };
@@ -86,7 +85,7 @@ impl Op for Linear {
     }
 
     /// dx = dy W, dW = dy^T x, db = column sums of dy, d residual = dy.
-    fn backward(&self, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, grad: &Tensor, needs: &Needs) -> Result<Vec<Option<Tensor>>> {
         let ctx = grad.context();
         let dy = match &self.pre_activation {
             Some(pre) => &gelu_backward::launch(ctx, pre, grad)?,
@@ -99,10 +98,14 @@ impl Op for Linear {
             gradients[0] = Some(dx.reshape(self.x.dims())?);
         }
         if wants(1) {
-            gradients[1] = Some(matmul::launch(ctx, &OVER_ROWS, dy, &self.x, DType::F32, Epilogue::None)?);
+            let dw = needs.place(1, ctx, self.weight.dims())?;
+            matmul::launch_into(ctx, &OVER_ROWS, dy, &self.x, &dw, Epilogue::None)?;
+            gradients[1] = Some(dw);
         }
         if wants(2) {
-            gradients[2] = Some(column_sum::launch(ctx, dy, 1, None)?);
+            let db = needs.place(2, ctx, &[self.weight.shape().rows()])?;
+            column_sum::launch_into(ctx, dy, 1, None, &db)?;
+            gradients[2] = Some(db);
         }
         if wants(3) {
             gradients[3] = Some(grad.clone());

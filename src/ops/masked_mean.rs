@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::kernels;
-use crate::tape::{Op, Tape, Var};
+use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// `y[b,:] = sum over n of mask[b,n] * x[b,n,:] / sum over n of mask[b,n]`, 0 where nothing is kept: `x (B, N, D)` and
@@ -28,7 +28,7 @@ impl Op for MaskedMean {
     }
 
     /// `dx[b,n,:] = dy[b,:] * mask[b,n] / sum over n of mask[b,n]`.
-    fn backward(&self, grad: &Tensor, _needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, grad: &Tensor, _needs: &Needs) -> Result<Vec<Option<Tensor>>> {
         let ctx = grad.context();
         let dx = kernels::masked_mean_backward::launch(ctx, grad, self.tokens, self.mask.as_ref(), &self.inverse)?;
         Ok(vec![Some(dx)])

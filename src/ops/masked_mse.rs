@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::kernels;
 use crate::kernels::masked_mse::Keep;
-use crate::tape::{Op, Tape, Var};
+use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// The mean of `(prediction - target)^2` over the elements of the kept rows, () F32; 0 when no row is kept. `prediction`
@@ -45,7 +45,7 @@ impl Op for MaskedMse {
     }
 
     /// `dprediction = dloss * 2 * (prediction - target) / number of kept elements` in kept rows.
-    fn backward(&self, grad: &Tensor, _needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, grad: &Tensor, _needs: &Needs) -> Result<Vec<Option<Tensor>>> {
         let keep = Keep { rows: self.rows.as_ref(), samples: self.samples.as_ref() };
         let (ctx, inverse) = (grad.context(), &self.inverse);
         let gradient = kernels::masked_mse_backward::launch(ctx, grad, inverse, &self.prediction, &self.target, keep)?;

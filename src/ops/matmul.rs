@@ -4,7 +4,7 @@ use crate::device::Epilogue;
 use crate::error::Result;
 use crate::kernels::matmul::{self, Matmul};
 use crate::shape::DType;
-use crate::tape::{Op, Tape, Var};
+use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// a (.., K), b (N, K) to (.., N). `b` may be a parameter: its gradient is then f32.
@@ -35,7 +35,7 @@ impl Op for MatmulNt {
     }
 
     /// dA = dC B, dB = dC^T A.
-    fn backward(&self, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, grad: &Tensor, needs: &Needs) -> Result<Vec<Option<Tensor>>> {
         let ctx = grad.context();
         let plain = Matmul::default();
         let over_rows = Matmul { trans_a: true, trans_b: false };

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::kernels::{column_sum, patch_conv as kernel, patch_conv_transposed, patch_conv_weight};
-use crate::tape::{Op, Tape, Var};
+use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// image (B, C, S, S), weight (D, C, p, p), bias (D) to (B, N, D).
@@ -25,11 +25,17 @@ impl Op for PatchConv {
         "patch_conv"
     }
 
-    fn backward(&self, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, grad: &Tensor, needs: &Needs) -> Result<Vec<Option<Tensor>>> {
         let (ctx, p) = (grad.context(), self.weight.shape().last());
         let image = needs[0].then(|| patch_conv_transposed::launch(ctx, grad, &self.weight, None));
-        let weight = needs[1].then(|| patch_conv_weight::launch(ctx, grad, &self.image, p));
-        let bias = needs[2].then(|| column_sum::launch(ctx, grad, 1, None));
+        let weight = needs[1].then(|| {
+            let dw = needs.place(1, ctx, self.weight.dims())?;
+            patch_conv_weight::launch_into(ctx, grad, &self.image, p, &dw).map(|()| dw)
+        });
+        let bias = needs[2].then(|| {
+            let db = needs.place(2, ctx, &[grad.shape().last()])?;
+            column_sum::launch_into(ctx, grad, 1, None, &db).map(|()| db)
+        });
         Ok(vec![image.transpose()?, weight.transpose()?, bias.transpose()?])
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::kernels::{channel_sum, patch_conv, patch_conv_transposed as kernel, patch_conv_weight};
-use crate::tape::{Op, Tape, Var};
+use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// tokens (B, N, D) with N a square, weight (D, C, p, p), bias (C) to (B, C, S, S), S = p sqrt(N).
@@ -25,10 +25,13 @@ impl Op for PatchConvTransposed {
         "patch_conv_transposed"
     }
 
-    fn backward(&self, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, grad: &Tensor, needs: &Needs) -> Result<Vec<Option<Tensor>>> {
         let (ctx, p) = (grad.context(), self.weight.shape().last());
         let tokens = needs[0].then(|| patch_conv::launch(ctx, grad, &self.weight, None));
-        let weight = needs[1].then(|| patch_conv_weight::launch(ctx, &self.tokens, grad, p));
+        let weight = needs[1].then(|| {
+            let dw = needs.place(1, ctx, self.weight.dims())?;
+            patch_conv_weight::launch_into(ctx, &self.tokens, grad, p, &dw).map(|()| dw)
+        });
         let bias = needs[2].then(|| channel_sum::launch(ctx, grad));
         Ok(vec![tokens.transpose()?, weight.transpose()?, bias.transpose()?])
     }

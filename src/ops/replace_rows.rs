@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::kernels;
-use crate::tape::{Op, Tape, Var};
+use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// `token` where `mask` is 1, the row of `x` where it is 0. `x (B, N, D)` with `mask (B, N)`, or `(B, D)` with `(B)`; the
@@ -25,8 +25,8 @@ impl Op for ReplaceRows {
     }
 
     /// `dx[r,:] = (1 - mask(r)) dy[r,:]`, `dtoken = sum over r of mask(r) dy[r,:]`.
-    fn backward(&self, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let &[x, token] = needs else { return Ok(Vec::new()) };
+    fn backward(&self, grad: &Tensor, needs: &Needs) -> Result<Vec<Option<Tensor>>> {
+        let &[x, token] = &**needs else { return Ok(Vec::new()) };
         let ctx = grad.context();
         Ok(vec![
             x.then(|| kernels::replace_rows_backward::launch(ctx, grad, &self.mask)).transpose()?,

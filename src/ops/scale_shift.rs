@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::kernels;
-use crate::tape::{Op, Tape, Var};
+use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// `t[b,n,:] = g[b,:] * scale[n,:] + shift[n,:]`: `g (B, D)` with the parameters `scale (N, D)` and `shift (N, D)` gives
@@ -28,8 +28,8 @@ impl Op for ScaleShift {
 
     /// `dg[b,:] = sum over n of dt[b,n,:] * scale[n,:]`, `dscale[n,:] = sum over b of dt[b,n,:] * g[b,:]`,
     /// `dshift[n,:] = sum over b of dt[b,n,:]`.
-    fn backward(&self, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
-        let &[input, scale, shift] = needs else { return Ok(Vec::new()) };
+    fn backward(&self, grad: &Tensor, needs: &Needs) -> Result<Vec<Option<Tensor>>> {
+        let &[input, scale, shift] = &**needs else { return Ok(Vec::new()) };
         let ctx = grad.context();
         let positions = self.scale.shape().rows();
         Ok(vec![

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::kernels;
-use crate::tape::{Op, Tape, Var};
+use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// `y = exp(x) / sum(exp(x))` over the last axis of `x (.., D)`.
@@ -24,7 +24,7 @@ impl Op for Softmax {
     }
 
     /// `dx = y * (dy - sum(dy * y))`.
-    fn backward(&self, grad: &Tensor, _needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, grad: &Tensor, _needs: &Needs) -> Result<Vec<Option<Tensor>>> {
         Ok(vec![Some(kernels::softmax_backward::launch(grad.context(), grad, &self.y)?)])
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::kernels;
-use crate::tape::{Op, Tape, Var};
+use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// `y = sum of weight * scalar` over one to four scalars () F32, with fixed weights; () F32.
@@ -28,9 +28,13 @@ impl Op for WeightedSum {
     }
 
     /// Every scalar receives `weight * dy`.
-    fn backward(&self, grad: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, grad: &Tensor, needs: &Needs) -> Result<Vec<Option<Tensor>>> {
         let scale = |weight: f32| kernels::scale_scalar::launch(grad.context(), grad, weight);
-        self.weights.iter().zip(needs).map(|(&weight, &needed)| needed.then(|| scale(weight)).transpose()).collect()
+        self.weights
+            .iter()
+            .zip(needs.iter())
+            .map(|(&weight, &needed)| needed.then(|| scale(weight)).transpose())
+            .collect()
     }
 }
 

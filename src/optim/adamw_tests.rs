@@ -56,7 +56,7 @@ fn inputs(step: usize) -> StepInputs {
 
 /// One step with the gradients of `step` under the optimiser's loss scale and `micro` micro-batches.
 fn advance(set: &ParamSet, optimiser: &AdamW, step: usize, micro: usize) {
-    set.zero_gradients();
+    set.zero_gradients().unwrap();
     let scale = optimiser.loss_scale().to_f32().unwrap()[0];
     put_gradients(set, step, scale * micro as f32);
     optimiser.step(&inputs(step).tensor(set.context()).unwrap()).unwrap();

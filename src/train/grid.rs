@@ -13,6 +13,10 @@ const TILE: usize = 128;
 const GAP: usize = 8;
 /// Side of a letter, in pixels.
 const LETTER: usize = 8;
+/// Lines of a caption at most.
+const LINES: usize = 2;
+/// Letters that the label before a caption takes.
+const LABEL: usize = 10;
 const PAPER: Rgb<u8> = Rgb([255, 255, 255]);
 const MISSING: Rgb<u8> = Rgb([232, 232, 232]);
 const INK: Rgb<u8> = Rgb([30, 30, 30]);
@@ -45,7 +49,7 @@ pub fn draw(samples: &[Sample], size: usize) -> Result<RgbImage> {
     let tile = size * TILE.div_ceil(size);
     let scale = if tile >= 2 * TILE { 2 } else { 1 };
     let line = LETTER * scale + GAP / 2;
-    let row = tile + GAP / 2 + 2 * line + 2 * GAP;
+    let row = tile + GAP / 2 + 2 * LINES * line + 2 * GAP;
     let (width, head) = (GAP + HEADINGS.len() * (tile + GAP), GAP + line);
     let mut grid = RgbImage::from_pixel(pixels(width)?, pixels(head + samples.len() * row)?, PAPER);
     for (column, heading) in HEADINGS.iter().enumerate() {
@@ -60,10 +64,14 @@ pub fn draw(samples: &[Sample], size: usize) -> Result<RgbImage> {
             };
             overlay(&mut grid, &picture, (GAP + column * (tile + GAP)) as i64, top as i64);
         }
-        let texts = [("caption   ", &sample.caption, INK), ("read back ", &sample.read_back, READ_BACK)];
-        for (number, (label, text, colour)) in texts.into_iter().enumerate() {
-            let place = (GAP, top + tile + GAP / 2 + number * line);
-            write(&mut grid, &format!("{label}{text}"), place, width - 2 * GAP, scale, colour);
+        let mut below = top + tile + GAP / 2;
+        let letters = (width - 2 * GAP) / (LETTER * scale);
+        for (label, text, colour) in [("caption", &sample.caption, INK), ("read back", &sample.read_back, READ_BACK)] {
+            for (number, part) in wrapped(text, letters - LABEL).into_iter().enumerate() {
+                let label = if number == 0 { label } else { "" };
+                write(&mut grid, &format!("{label:LABEL$}{part}"), (GAP, below), width - 2 * GAP, scale, colour);
+                below += line;
+            }
         }
     }
     Ok(grid)
@@ -139,6 +147,24 @@ fn glyph(letter: char) -> [u8; 8] {
     known.filter(|_| !letter.is_control()).or_else(|| BASIC_FONTS.get('?')).unwrap_or_default()
 }
 
+/// The text in at most [`LINES`] lines of `letters` letters, broken between words; what is too long for them stays in the
+/// last, to be cut.
+fn wrapped(text: &str, letters: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let full = lines.len() == LINES;
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if full || line.chars().count() + 1 + word.chars().count() <= letters => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 fn cut(text: &str, letters: usize) -> String {
     if text.chars().count() <= letters {
         return text.to_owned();
@@ -162,10 +188,10 @@ mod tests {
             ..Sample::default()
         };
         let grid = draw(&[sample.clone(), sample], size).unwrap();
-        // 33 * 4 = 132 pixels a tile, three columns with gaps of 8; 20 for the headings, 132 + 4 + 2 * 12 + 16 a row.
-        assert_eq!(grid.dimensions(), (8 + 3 * 140, 20 + 2 * 176));
+        // 33 * 4 = 132 pixels a tile, three columns with gaps of 8; 20 for the headings, 132 + 4 + 4 * 12 + 16 a row.
+        assert_eq!(grid.dimensions(), (8 + 3 * 140, 20 + 2 * 200));
         let at = |x, y| grid.get_pixel(x, y).0;
-        for top in [20, 196] {
+        for top in [20, 220] {
             assert_eq!(at(8, top), [255, 0, 0], "values above 1 and below 0 are clamped");
             assert_eq!(at(148, top + 60), [0, 0, 0], "NaN is black");
             assert_eq!(at(288 + 131, top + 131), MISSING.0);
@@ -198,6 +224,16 @@ mod tests {
         ];
         for (text, letters, want) in cases {
             assert_eq!(cut(text, letters), want, "{text} in {letters}");
+        }
+        let cases = [
+            ("", vec![""]),
+            (" one\ntwo ", vec!["one two"]),
+            ("one two three", vec!["one two", "three"]),
+            ("one two three four five", vec!["one two", "three four five"]),
+            ("extraordinary cat", vec!["extraordinary", "cat"]),
+        ];
+        for (text, want) in cases {
+            assert_eq!(wrapped(text, 7), want, "{text:?}");
         }
         let question = BASIC_FONTS.get('?').unwrap();
         assert_eq!([glyph('\u{1F600}'), glyph('\n'), glyph('字')], [question; 3]);

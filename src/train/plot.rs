@@ -2,6 +2,7 @@
 
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::metrics::Record;
 use crate::error::{Error, Result};
@@ -18,6 +19,8 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(86, 180, 233),
     RGBColor(230, 159, 0),
 ];
+/// Width of the column that names the lines. It stands beside the curves: inside, it would cover some of them.
+const LEGEND: u32 = 190;
 /// Largest over smallest value from which the vertical axis is logarithmic.
 const LOG_FROM: f64 = 20.0;
 
@@ -93,7 +96,8 @@ where
     let text = |e: DrawingAreaErrorKind<_>| e.to_string();
     let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     area.fill(&WHITE).map_err(text)?;
-    let mut chart = ChartBuilder::on(&area)
+    let (curves, legend) = area.split_horizontally(SIZE.0 - LEGEND);
+    let mut chart = ChartBuilder::on(&curves)
         .caption(title, ("sans-serif", 20))
         .margin(16)
         .x_label_area_size(44)
@@ -118,15 +122,15 @@ where
     // Smoothed lines after all raw ones, which would hide them.
     for (line, colour) in lines.iter().zip(COLOURS.iter().cycle()) {
         let series = LineSeries::new(line.smooth.iter().copied(), colour.stroke_width(2));
-        let drawn = chart.draw_series(series).map_err(text)?;
-        let value = line.smooth.last().map_or(f64::NAN, |(_, y)| *y);
-        let key = move |(x, y)| PathElement::new([(x, y), (x + 24, y)], colour.stroke_width(2));
-        drawn.label(format!("{} ({value:.4})", line.name)).legend(key);
+        chart.draw_series(series).map_err(text)?;
     }
-    if !lines.is_empty() {
-        let mut legend = chart.configure_series_labels();
-        legend.position(SeriesLabelPosition::UpperRight).background_style(WHITE.mix(0.85)).border_style(BLACK.mix(0.2));
-        legend.label_font(("sans-serif", 14)).legend_area_size(32).margin(12).draw().map_err(text)?;
+    let font = ("sans-serif", 14).into_font().color(&BLACK).pos(Pos::new(HPos::Left, VPos::Center));
+    for (at, (line, colour)) in lines.iter().zip(COLOURS.iter().cycle()).enumerate() {
+        let y = 60 + 24 * at as i32;
+        let value = line.smooth.last().map_or(f64::NAN, |(_, y)| *y);
+        legend.draw(&PathElement::new([(0, y), (24, y)], colour.stroke_width(2))).map_err(text)?;
+        let label = format!("{} ({value:.4})", line.name);
+        legend.draw(&Text::new(label, (32, y), font.clone())).map_err(text)?;
     }
     area.present().map_err(text)
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::checkpoint::{Checkpoint, Position};
 use super::config::RunConfig;
 use super::monitor::{Event, Log, Monitor, Report, require_finite};
+use super::plan::plan;
 use super::run_dir::RunDir;
 use super::trainer::{Trainer, expected};
 use super::{files, grid, metrics, plot, samples};
@@ -64,6 +65,7 @@ impl Run {
             None => Tokenizer::train(&dataset.captions(), config.model.vocab)?,
         };
         config.model.vocab = tokenizer.vocab();
+        require_fit(ctx, &config)?;
         let pictured = pictured(&config, &dataset, &tokenizer)?;
         let trainer = Trainer::new(ctx, &config)?;
         let dir = RunDir::create(root, &config, force)?;
@@ -141,11 +143,12 @@ impl Run {
                 log = monitor.look(&self.trainer, loader.waited(), stop)?;
                 report(Event::Log(&log));
             }
-            if due(self.trainer.config.train.sample_every) || step == stop {
-                self.sample(&mut monitor, report)?;
-            }
+            // What counts comes first: a disk with room for one of the two gets the checkpoint.
             if due(self.trainer.config.train.checkpoint_every) || step == stop {
                 self.checkpoint()?;
+            }
+            if due(self.trainer.config.train.sample_every) || step == stop {
+                self.sample(&mut monitor, report)?;
             }
         }
         if from == stop {
@@ -217,7 +220,9 @@ impl Run {
         }
     }
 
-    fn sample(&self, monitor: &mut Monitor, report: Report<'_>) -> Result<()> {
+    fn sample(&mut self, monitor: &mut Monitor, report: Report<'_>) -> Result<()> {
+        // The recorded step's memory serves the samples meanwhile.
+        self.trainer.forget_recording();
         let step = self.trainer.step_number();
         let picture = samples::picture(&self.trainer.model, &self.tokenizer, &self.pictured)?;
         // What only inference needs goes back to the device.
@@ -277,6 +282,14 @@ fn open_data(config: &RunConfig) -> Result<Arc<Dataset>> {
         ));
     }
     Ok(Arc::new(Dataset::open(&config.data.path)?))
+}
+
+/// Refuses what the device would refuse in a step, before a batch of that size is put together in the memory of the host.
+fn require_fit(ctx: &Context, config: &RunConfig) -> Result<()> {
+    let mut config = config.clone();
+    // All micro-batches are alike.
+    config.train.micro_batches = 1;
+    plan(&config, Some(ctx.capabilities().clone()))?.refused().map_or(Ok(()), Err)
 }
 
 /// The samples of the sample pictures, decoded once.

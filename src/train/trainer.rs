@@ -1,8 +1,8 @@
 //! One training step, and the state around it: model, optimiser, schedules, random state.
 
 use crate::data::Batch;
-use crate::device::Context;
 use crate::device::philox::{philox, uniform4};
+use crate::device::{Context, Recording};
 use crate::error::{Error, Result};
 use crate::kernels::{permutation_mask, step_control};
 use crate::model::inputs::{HostBatch, Inputs};
@@ -37,6 +37,12 @@ pub struct Trainer {
     /// Seed, step number, rates: the one small buffer that changes from step to step.
     schedule: Tensor,
     losses: Option<Losses<Tensor>>,
+    /// Room for a batch, filled anew for every step.
+    inputs: Option<Inputs>,
+    recording: Option<Recording>,
+    /// A step has run, so that the pool holds what the next one takes.
+    warm: bool,
+    replay: bool,
     step: u64,
 }
 
@@ -66,7 +72,18 @@ impl Trainer {
         let bounds = [("align.logit_scale", LOGIT_SCALE.0, LOGIT_SCALE.1)];
         let optimizer = AdamW::new(&model.params, &settings, &bounds, &target_pairs(&config.model))?;
         let schedule = StepInputs::default().tensor(ctx)?;
-        Ok(Self { model, config: config.clone(), optimizer, schedule, losses: None, step: 0 })
+        Ok(Self {
+            model,
+            config: config.clone(),
+            optimizer,
+            schedule,
+            losses: None,
+            inputs: None,
+            recording: None,
+            warm: false,
+            replay: true,
+            step: 0,
+        })
     }
 
     /// Steps done.
@@ -87,7 +104,8 @@ impl Trainer {
         self.config.train.batch * self.config.train.micro_batches
     }
 
-    /// One update from `batch` ([`Trainer::samples_per_step`] samples). Nothing is read back.
+    /// One update from `batch` ([`Trainer::samples_per_step`] samples). Nothing is read back. The second step is recorded, and
+    /// from the third on the recording is replayed: the same launches on the same buffers, so the same bytes.
     ///
     /// # Errors
     /// `Error::Shape` when the batch does not fit, `Error::NotFinite` for an image that holds NaN, else what the device
@@ -96,25 +114,32 @@ impl Trainer {
         if batch.size != self.samples_per_step() {
             return Err(Error::shape("train step", self.samples_per_step(), batch.size));
         }
-        self.begin()?;
-        let (show_image, show_text) = self.shown(batch);
-        for micro in 0..self.config.train.micro_batches {
-            let (samples, size) = (self.config.train.batch, self.config.model.pixels());
-            let rows = micro * samples..(micro + 1) * samples;
-            let scaled = |width: usize| rows.start * width..rows.end * width;
-            let host = HostBatch {
-                image: &batch.image[scaled(size)],
-                tokens: &batch.tokens[scaled(self.config.model.text_length)],
-                has_image: &batch.has_image[rows.clone()],
-                has_text: &batch.has_text[rows.clone()],
-                show_image: &show_image[rows.clone()],
-                show_text: &show_text[rows.clone()],
-            };
-            let masked = self.mask(samples, micro)?;
-            let inputs = Inputs::upload(self.context(), &self.config.model, &host, masked, self.model.precision)?;
-            self.accumulate(&inputs)?;
+        let ctx = self.context().clone();
+        if let Some(recording) = self.recording.take() {
+            for micro in 0..recording.segments() {
+                self.feed(batch, micro)?;
+                ctx.replay(&recording, micro)?;
+            }
+            self.recording = Some(recording);
+        } else if self.warm && self.replay {
+            self.recording = ctx.record(|| self.launch(Some(batch)))?.1;
+        } else {
+            self.launch(Some(batch))?;
+            self.warm = true;
         }
-        self.update()
+        self.step += 1;
+        ctx.submit()
+    }
+
+    /// Whether steps may be replayed (they are, unless told otherwise). Switching it off lets go of the recording.
+    pub fn set_replay(&mut self, replay: bool) {
+        self.replay = replay;
+        self.forget_recording();
+    }
+
+    /// Lets go of the recorded step and its memory; the next step but one is recorded anew.
+    pub fn forget_recording(&mut self) {
+        (self.recording, self.warm) = (None, false);
     }
 
     /// One update from a batch that is never filled: what a dry run counts, so that nothing large lies on the host.
@@ -122,14 +147,9 @@ impl Trainer {
     /// # Errors
     /// `Error::Limit`, `Error::OutOfMemory`.
     pub fn step_dry(&mut self) -> Result<()> {
-        self.begin()?;
-        let samples = self.config.train.batch;
-        for micro in 0..self.config.train.micro_batches {
-            let masked = self.mask(samples, micro)?;
-            let inputs = Inputs::empty(self.context(), &self.config.model, samples, masked, self.model.precision)?;
-            self.accumulate(&inputs)?;
-        }
-        self.update()
+        self.launch(None)?;
+        self.step += 1;
+        self.context().submit()
     }
 
     /// One update from inputs that are already on the device: for verification and benchmarks.
@@ -138,21 +158,69 @@ impl Trainer {
     /// What the device reports.
     pub fn step_on(&mut self, inputs: &Inputs) -> Result<()> {
         self.begin()?;
-        self.accumulate(inputs)?;
-        self.update()
+        self.model.params.zero_gradients()?;
+        self.accumulate(inputs, true)?;
+        self.optimizer.step(&self.schedule)?;
+        self.step += 1;
+        self.context().submit()
     }
 
-    /// Uploads the rates and seeds of the next step and clears the gradients.
-    fn begin(&mut self) -> Result<()> {
+    /// Runs the tape of every micro-batch and the update.
+    fn launch(&mut self, batch: Option<&Batch>) -> Result<()> {
+        let (ctx, samples) = (self.context().clone(), self.config.train.batch);
+        for micro in 0..self.config.train.micro_batches {
+            ctx.unrecorded(|| batch.map_or(Ok(()), |batch| self.feed(batch, micro)))?;
+            if micro == 0 {
+                self.model.params.zero_gradients()?;
+            }
+            let masked = self.mask(samples, micro)?;
+            let inputs = match self.inputs.take() {
+                Some(inputs) => Inputs { masked, ..inputs },
+                None => Inputs::empty(&ctx, &self.config.model, samples, masked, self.model.precision)?,
+            };
+            let result = self.accumulate(&inputs, micro == 0);
+            self.inputs = Some(inputs);
+            result?;
+        }
+        self.optimizer.step(&self.schedule)
+    }
+
+    /// Uploads what changes from step to step: before the first micro-batch the rates and seeds, before each its samples.
+    fn feed(&mut self, batch: &Batch, micro: usize) -> Result<()> {
+        if micro == 0 {
+            self.begin()?;
+        }
+        let (show_image, show_text) = self.shown(batch);
+        let (samples, size) = (self.config.train.batch, self.config.model.pixels());
+        let rows = micro * samples..(micro + 1) * samples;
+        let scaled = |width: usize| rows.start * width..rows.end * width;
+        let host = HostBatch {
+            image: &batch.image[scaled(size)],
+            tokens: &batch.tokens[scaled(self.config.model.text_length)],
+            has_image: &batch.has_image[rows.clone()],
+            has_text: &batch.has_text[rows.clone()],
+            show_image: &show_image[rows.clone()],
+            show_text: &show_text[rows.clone()],
+        };
+        if self.inputs.is_none() {
+            let none = Tensor::empty(self.context(), &[1], DType::F32)?;
+            let inputs = Inputs::empty(self.context(), &self.config.model, samples, none, self.model.precision)?;
+            self.inputs = Some(inputs);
+        }
+        self.inputs.as_ref().map_or(Ok(()), |inputs| inputs.write(&self.config.model, &host))
+    }
+
+    /// Uploads the rates and seeds of the next step.
+    fn begin(&self) -> Result<()> {
         let (t, step) = (&self.config.train, self.step + 1);
         let rates = StepInputs { seed: t.seed, step: step as u32, lr: t.lr(step), ema: t.ema(step) };
-        self.schedule.write_u32(&rates.to_words())?;
-        self.model.params.zero_gradients();
-        Ok(())
+        self.schedule.write_u32(&rates.to_words())
     }
 
-    fn accumulate(&mut self, inputs: &Inputs) -> Result<()> {
-        let mut tape = Tape::new(self.context());
+    /// Forward and backward; `first`: the gradients are all zero before it.
+    fn accumulate(&mut self, inputs: &Inputs, first: bool) -> Result<()> {
+        let ctx = self.context();
+        let mut tape = if first { Tape::with_zero_slots(ctx) } else { Tape::new(ctx) };
         let losses = self.model.forward(&mut tape, inputs)?.losses;
         tape.backward(&losses.total, self.optimizer.loss_scale())?;
         let keep = |v: &crate::tape::Var| v.value().clone();
@@ -164,12 +232,6 @@ impl Trainer {
             total: keep(&losses.total),
         });
         Ok(())
-    }
-
-    fn update(&mut self) -> Result<()> {
-        self.optimizer.step(&self.schedule)?;
-        self.step += 1;
-        self.context().submit()
     }
 
     /// Random masks (B, N) with an exact count in every row.

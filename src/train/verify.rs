@@ -23,15 +23,21 @@ pub struct Row {
     pub name: String,
     /// How far it is from the golden value, as the tolerance counts.
     pub error: f64,
-    /// How far it may be.
+    /// How far it may be; infinite for what is reported and not judged.
     pub tolerance: f64,
 }
 
 impl Row {
-    /// Whether it is close enough; not a number never is.
+    /// Whether it is close enough; an infinity or no number never is.
     #[must_use]
     pub fn passes(&self) -> bool {
-        self.error <= self.tolerance
+        self.error.is_finite() && self.error <= self.tolerance
+    }
+
+    /// Whether it has a tolerance.
+    #[must_use]
+    pub fn judged(&self) -> bool {
+        self.tolerance.is_finite()
     }
 }
 
@@ -134,7 +140,7 @@ impl Golden {
             let (got, want) = (var.value().to_f32()?, golden.f32(&name)?);
             rows.push(Row { error: largest(&got, &want, &[true]), name, tolerance: tolerances.outputs });
         }
-        model.params.zero_gradients();
+        model.params.zero_gradients()?;
         // Halves need the gradients scaled up; the scale is divided out again below.
         let scale = if tolerances.training.is_some() { 1.0f32 } else { 32768.0 };
         let seed = Tensor::from_f32(model.context(), &[], &[scale], DType::F32)?;
@@ -153,7 +159,7 @@ impl Golden {
             let want = golden.f32(&name)?;
             let got: Vec<f32> = grad.to_f32()?.iter().map(|g| (f64::from(*g) / scale) as f32).collect();
             if let Some(keys) = key_third(&param.name, got.len()) {
-                let error = got[keys.clone()].iter().fold(0.0f64, |m, g| m.max(f64::from(g.abs())));
+                let error = got[keys.clone()].iter().fold(0.0f64, |m, g| larger(m, f64::from(g.abs())));
                 rows.push(Row { name: format!("{name} (keys)"), error, tolerance: tolerances.key_bias });
             }
             let allowed = tolerances.gradients * squares(&want).sqrt() + tolerances.cancelled * total;
@@ -178,7 +184,7 @@ impl Golden {
                 let want = f64::from(golden.f32(&name)?.get(step).copied().unwrap_or(f32::NAN));
                 let error = (f64::from(value) - want).abs() / want.abs().max(1e-12);
                 let entry = worst.entry(format!("train.{name}")).or_default();
-                *entry = if error.is_nan() { f64::NAN } else { entry.max(error) };
+                *entry = larger(*entry, error);
             }
         }
         let mut rows: Vec<Row> =
@@ -197,7 +203,7 @@ impl Golden {
             let Some(before) = start.get(name.as_str()) else { continue };
             if let Some(keys) = key_third(&name, got.len()) {
                 let drift = |i: usize| f64::from((got[i] - want[i]).abs());
-                let error = keys.map(drift).fold(0.0, f64::max);
+                let error = keys.map(drift).fold(0.0, larger);
                 let allowed = if tolerance.is_finite() { KEY_BIAS_DRIFT } else { f64::INFINITY };
                 rows.push(Row { name: format!("final.{name} (keys)"), error, tolerance: allowed });
             }
@@ -250,6 +256,11 @@ impl OpenRows {
     }
 }
 
+/// The larger of two errors; no number when one is none, which `f64::max` would pass over.
+fn larger(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+}
+
 /// Largest difference over the largest absolute value; infinite when the lengths differ, NaN when a value is.
 fn largest(got: &[f32], want: &[f32], specified: &[bool]) -> f64 {
     if got.len() != want.len() {
@@ -258,8 +269,7 @@ fn largest(got: &[f32], want: &[f32], specified: &[bool]) -> f64 {
     let top = want.iter().fold(0.0f64, |m, w| m.max(f64::from(w.abs())));
     let mut worst = 0.0f64;
     for ((g, w), _) in got.iter().zip(want).zip(specified).filter(|(_, specified)| **specified) {
-        let error = f64::from(g - w).abs();
-        worst = if error.is_nan() { f64::NAN } else { worst.max(error) };
+        worst = larger(worst, f64::from(g - w).abs());
     }
     if worst == 0.0 { 0.0 } else { worst / top }
 }
@@ -298,4 +308,35 @@ pub fn require(rows: &[Row]) -> Result<()> {
         return Ok(());
     }
     Err(Error::Check { what: "verification".into(), detail: format!("beyond tolerance: {}", beyond.join(", ")) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_number_never_passes() {
+        let want = [1.0, -2.0, 0.5];
+        let all = [true];
+        // Values, which of them count, error as a share of the largest.
+        let cases: [(&[f32], &[bool], f64); 7] = [
+            (&want, &all, 0.0),
+            (&[1.0, -2.0, 1.0], &all, 0.25),
+            (&[f32::NAN, -2.0, 0.5], &all, f64::NAN),
+            (&[1.0, f32::NAN, 1.0], &all, f64::NAN),
+            (&[1.0, -2.0, f32::INFINITY], &all, f64::INFINITY),
+            (&[f32::NAN, -2.0, 1.0], &[false, true, true], 0.25),
+            (&[1.0, -2.0], &all, f64::INFINITY),
+        ];
+        for (got, specified, error) in cases {
+            let specified: Vec<_> = specified.iter().cycle().take(3).copied().collect();
+            let found = largest(got, &want, &specified);
+            assert_eq!(found.to_bits(), error.to_bits(), "{got:?}: {found}");
+            for tolerance in [0.5, f64::INFINITY] {
+                let row = Row { name: String::new(), error: found, tolerance };
+                assert_eq!(row.passes(), error.is_finite(), "{got:?} within {tolerance}");
+            }
+        }
+        assert!(distance(&[f32::NAN, 0.0], &[0.0, 0.0], "x").is_nan());
+    }
 }

@@ -1,0 +1,128 @@
+//! The recorder's copies: between host and device, within the device, and the timestamps around work.
+
+use super::profile::{LaunchTime, Profile};
+use super::recorder::Recorder;
+use super::replay::Command;
+use super::timing::Stamps;
+use super::view::View;
+use crate::error::{Error, Result};
+
+impl Recorder {
+    /// Copies host bytes into a view, in order with the launches around it.
+    pub(super) fn upload(&mut self, view: &View, bytes: &[u8]) -> Result<()> {
+        self.refuse("uploading a tensor")?;
+        self.fill(view, bytes)
+    }
+
+    /// [`Recorder::upload`] of what no result depends on: never part of a recording.
+    pub(super) fn fill(&mut self, view: &View, bytes: &[u8]) -> Result<()> {
+        let Some(target) = view.buffer() else { return Ok(()) };
+        let staging = staging(&self.device, bytes)?;
+        let (target, offset) = (target.clone(), view.offset);
+        self.between().copy_buffer_to_buffer(&staging, 0, &target, offset, bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Fills a view with zeros, in order with the launches around it.
+    pub(super) fn clear(&mut self, view: &View) -> Result<()> {
+        let Some(buffer) = view.buffer().cloned() else { return Ok(()) };
+        self.take(Command::Clear { buffer, offset: view.offset, bytes: view.bytes }, &[view])
+    }
+
+    /// Copies one view over another of the same size.
+    pub(super) fn copy(&mut self, from: &View, to: &View) -> Result<()> {
+        let (Some(a), Some(b)) = (from.buffer().cloned(), to.buffer().cloned()) else { return Ok(()) };
+        let (from_offset, to_offset, bytes) = (from.offset, to.offset, from.bytes);
+        self.take(Command::Copy { from: a, from_offset, to: b, to_offset, bytes }, &[from, to])
+    }
+
+    /// What a replay would not repeat is an error while a recording is made.
+    fn refuse(&self, what: &str) -> Result<()> {
+        match &self.draft {
+            Some(draft) if !draft.paused => {
+                let detail = "not while a step is recorded: do it inside Context::unrecorded".to_owned();
+                Err(Error::Check { what: what.to_owned(), detail })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads a view back; waits for everything recorded before.
+    pub(super) fn download(&mut self, view: &View) -> Result<Vec<u8>> {
+        let Some(source) = view.buffer() else { return Ok(Vec::new()) };
+        let source = source.clone();
+        self.read(&source, view.offset, view.bytes)
+    }
+
+    fn read(&mut self, source: &wgpu::Buffer, offset: u64, size: u64) -> Result<Vec<u8>> {
+        if self.borrowed {
+            return Err(Error::Check { what: "reading a tensor".into(), detail: "not inside encode_into".into() });
+        }
+        self.refuse("reading a tensor")?;
+        let target = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("read back"),
+            size,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        self.between().copy_buffer_to_buffer(source, offset, &target, 0, size);
+        self.submit()?;
+        let (sender, receiver) = std::sync::mpsc::channel();
+        target.slice(..).map_async(wgpu::MapMode::Read, move |result| {
+            let _ = sender.send(result.map_err(|error| error.to_string()));
+        });
+        let lost = |reason: String| Error::DeviceLost { reason };
+        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| lost(error.to_string()))?;
+        receiver.recv().unwrap_or_else(|error| Err(error.to_string())).map_err(lost)?;
+        let bytes = target.slice(..).get_mapped_range().map_err(|error| lost(error.to_string()))?.to_vec();
+        Ok(bytes)
+    }
+
+    /// Writes the first of two timestamps.
+    pub(super) fn stamp_first(&mut self) -> Stamps {
+        let stamps = Stamps::new(&self.device);
+        stamps.write(self.between(), 0);
+        stamps
+    }
+
+    /// Writes the second timestamp and reads the time between the two, in nanoseconds.
+    pub(super) fn stamp_last(&mut self, stamps: &Stamps) -> Result<f64> {
+        stamps.write(self.between(), 1);
+        self.between().resolve_query_set(&stamps.set, 0..2, &stamps.resolved, 0);
+        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&self.read(&stamps.resolved, 0, 16)?);
+        let between = ticks.get(1).zip(ticks.first()).map_or(0, |(last, first)| last.saturating_sub(*first));
+        Ok(between as f64 * f64::from(self.queue.get_timestamp_period()))
+    }
+
+    /// The launches of a profile with their times. Everything recorded must be done.
+    pub(super) fn read_profile(&mut self, profile: Profile) -> Result<Vec<LaunchTime>> {
+        let mut ticks = Vec::<u64>::new();
+        for (index, set) in profile.sets().iter().enumerate() {
+            let count = profile.written(index);
+            let resolved = self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("profile"),
+                size: 8 * u64::from(count),
+                usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
+                mapped_at_creation: false,
+            });
+            self.between().resolve_query_set(set, 0..count, &resolved, 0);
+            ticks.extend(bytemuck::pod_collect_to_vec::<u8, u64>(&self.read(&resolved, 0, 8 * u64::from(count))?));
+        }
+        Ok(profile.finish(&ticks, f64::from(self.queue.get_timestamp_period())))
+    }
+}
+
+pub(super) fn staging(device: &wgpu::Device, bytes: &[u8]) -> Result<wgpu::Buffer> {
+    let staging = device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("upload"),
+        size: bytes.len() as u64,
+        usage: wgpu::BufferUsages::COPY_SRC,
+        mapped_at_creation: true,
+    });
+    let mut range =
+        staging.slice(..).get_mapped_range_mut().map_err(|e| Error::DeviceLost { reason: e.to_string() })?;
+    range.slice(..).copy_from_slice(bytes);
+    drop(range);
+    staging.unmap();
+    Ok(staging)
+}
