@@ -1,8 +1,10 @@
 //! `mmae`: train and run a multimodal autoencoder on any GPU, with hand-written WGSL kernels and no CUDA.
 //!
 //! Layers, each using only those before it:
-//! `error, shape < device < tensor < kernels < tape < ops < nn, optim < model < data, train, eval < cli`.
+//! `error, shape < device < tensor < kernels < tape < ops < nn, optim < model < data, train, eval < bench < cli`.
 
+#[cfg(feature = "data")]
+pub mod bench;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "data")]

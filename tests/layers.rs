@@ -14,6 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["nn", "optim"],
     &["model"],
     &["data", "train", "eval"],
+    &["bench"],
     &["cli"],
 ];
 

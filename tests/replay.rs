@@ -133,3 +133,21 @@ fn what_a_replay_would_not_repeat_is_an_error() {
     let allowed = ctx.record(|| ctx.unrecorded(|| x.write_f32(&[2.0; 4])));
     assert!(allowed.is_ok() && x.to_f32().unwrap() == [2.0; 4]);
 }
+
+#[test]
+fn a_look_begun_early_reads_the_values_of_its_moment() {
+    let Some(ctx) = common::gpu(Storage::F16Packed, false) else { return };
+    let x = Tensor::from_f32(&ctx, &[3], &[1.0, 2.0, 3.0], DType::F32).unwrap();
+    let n = Tensor::from_u32(&ctx, &[4], &[4, 5, 6, 7]).unwrap();
+    let mut look = ctx.read_later(&[&x, &n]).unwrap();
+    x.write_f32(&[9.0; 3]).unwrap();
+    ctx.wait().unwrap();
+    assert!(look.is_ready(), "all work is done");
+    let bytes = look.wait().unwrap();
+    let floats: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes[0]);
+    let words: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes[1]);
+    assert_eq!((&floats[..3], &words[..]), (&[1.0, 2.0, 3.0][..], &[4, 5, 6, 7][..]));
+    // The buffer serves again, also for who does not ask whether it is ready.
+    let again = ctx.read_later(&[&x, &n]).unwrap().wait().unwrap();
+    assert_eq!(bytemuck::pod_collect_to_vec::<u8, f32>(&again[0])[..3], [9.0; 3]);
+}

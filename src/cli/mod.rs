@@ -3,6 +3,7 @@
 //! Results go to stdout, everything else to stderr. Exit codes: 0 success, 1 failure, 2 usage or configuration, 3 no adapter,
 //! 130 interrupted.
 
+mod bench;
 mod demo;
 mod doctor;
 mod encode;
@@ -67,6 +68,7 @@ verbs! {
     Info(info),
     Doctor(doctor),
     Kernels(kernels),
+    Bench(bench),
     Verify(verify),
 }
 

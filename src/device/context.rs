@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::adapter::{self, ContextOptions};
 use super::capabilities::Capabilities;
+use super::hooks::Hooks;
 use super::launch::Launch;
 use super::pool::{Pool, PoolStats};
 use super::recorder::Recorder;
@@ -68,6 +69,7 @@ pub(super) struct Inner {
     pub(super) pool: Pool,
     counters: Mutex<Counters>,
     saturate: AtomicBool,
+    pub(super) hooks: Hooks,
     pub(super) poison: bool,
     /// What the test of cooperative matrices found, once it ran.
     matrix_verdict: OnceLock<Result<(), String>>,
@@ -166,6 +168,7 @@ impl Context {
             pool: Pool::default(),
             counters: Mutex::default(),
             saturate: AtomicBool::new(true),
+            hooks: Hooks::default(),
             poison,
             matrix_verdict: OnceLock::new(),
             failure,
@@ -268,6 +271,8 @@ impl Context {
     }
 
     pub(super) fn execute(&self, launch: &Launch<'_>) -> Result<()> {
+        let replaced = self.0.hooks.apply(launch);
+        let launch = replaced.as_ref().unwrap_or(launch);
         {
             let mut counters = lock(&self.0.counters);
             let bytes = launch.bytes() as f64;

@@ -49,6 +49,8 @@ pub(super) struct Recorder {
     pub(super) profile: Option<Profile>,
     /// The recording being made.
     pub(super) draft: Option<Draft>,
+    /// Buffers that results were read back through, to be used again.
+    pub(super) readbacks: Vec<wgpu::Buffer>,
 }
 
 impl Recorder {
@@ -72,6 +74,7 @@ impl Recorder {
             borrowed: false,
             profile: None,
             draft: None,
+            readbacks: Vec::new(),
         }
     }
 

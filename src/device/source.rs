@@ -85,7 +85,12 @@ impl Source {
     #[must_use]
     pub fn locate(&self, line: usize) -> (String, usize) {
         let (start, file) = self.files.iter().rev().find(|(start, _)| *start < line).copied().unwrap_or_default();
-        let file = if file.is_empty() { format!("shaders/{}.wgsl", self.kernel) } else { format!("shaders/{file}") };
+        let file = match (file, self.kernel) {
+            // A text that is not the crate's own goes by its path.
+            ("", path) if path.ends_with(".wgsl") => path.to_owned(),
+            ("", kernel) => format!("shaders/{kernel}.wgsl"),
+            (part, _) => format!("shaders/{part}"),
+        };
         (file, line.saturating_sub(start))
     }
 }

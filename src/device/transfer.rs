@@ -7,6 +7,9 @@ use super::timing::Stamps;
 use super::view::View;
 use crate::error::{Error, Result};
 
+/// Says when a buffer is mapped, or why it is not.
+type Mapped = std::sync::mpsc::Receiver<std::result::Result<(), String>>;
+
 impl Recorder {
     /// Copies host bytes into a view, in order with the launches around it.
     pub(super) fn upload(&mut self, view: &View, bytes: &[u8]) -> Result<()> {
@@ -76,6 +79,33 @@ impl Recorder {
         receiver.recv().unwrap_or_else(|error| Err(error.to_string())).map_err(lost)?;
         let bytes = target.slice(..).get_mapped_range().map_err(|error| lost(error.to_string()))?.to_vec();
         Ok(bytes)
+    }
+
+    /// Copies views one behind another into a buffer that will be mapped, and submits. Buffers are used again.
+    pub(super) fn gather(&mut self, views: &[&View]) -> Result<(wgpu::Buffer, Mapped)> {
+        self.refuse("reading a tensor")?;
+        let size = views.iter().map(|view| view.bytes).sum();
+        let waiting = self.readbacks.iter().position(|buffer| buffer.size() == size);
+        let target = waiting.map(|i| self.readbacks.swap_remove(i)).unwrap_or_else(|| {
+            self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("read back"),
+                size,
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        });
+        let mut offset = 0;
+        for view in views {
+            let Some(source) = view.buffer().cloned() else { continue };
+            self.between().copy_buffer_to_buffer(&source, view.offset, &target, offset, view.bytes);
+            offset += view.bytes;
+        }
+        self.submit()?;
+        let (sender, receiver) = std::sync::mpsc::channel();
+        target.slice(..).map_async(wgpu::MapMode::Read, move |result| {
+            let _ = sender.send(result.map_err(|error| error.to_string()));
+        });
+        Ok((target, receiver))
     }
 
     /// Writes the first of two timestamps.

@@ -1,7 +1,7 @@
 //! Translating a kernel's text without a device: validation, and the SPIR-V, Metal and HLSL that a driver would be given.
 
 use naga::back::{hlsl, msl, pipeline_constants::process_overrides, spv};
-use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use naga::{Module, ShaderStage};
 
 use super::source::Source;
@@ -49,17 +49,27 @@ const CAPABILITIES: Capabilities = Capabilities::IMMEDIATES
     .union(Capabilities::SUBGROUP)
     .union(Capabilities::COOPERATIVE_MATRIX);
 
+/// Parses a joined text; its overrides are still there to be read.
+///
+/// # Errors
+/// `Error::Kernel` with the file and line that the reader has open.
+pub(crate) fn parse(source: &Source) -> Result<Module> {
+    let options = naga::front::wgsl::Options { parse_doc_comments: false, capabilities: CAPABILITIES };
+    naga::front::wgsl::Frontend::new_with_options(options).parse(&source.text).map_err(|error| {
+        let line = error.location(&source.text).map_or(0, |place| place.line_number);
+        explain(source, line, error.emit_to_string(&source.text))
+    })
+}
+
 /// Parses and validates a joined text, with its overrides at their defaults.
 ///
 /// # Errors
 /// `Error::Kernel` with the file and line that the reader has open.
 pub fn validate(source: &Source) -> Result<(Module, ModuleInfo)> {
-    let options = naga::front::wgsl::Options { parse_doc_comments: false, capabilities: CAPABILITIES };
-    let module = naga::front::wgsl::Frontend::new_with_options(options).parse(&source.text).map_err(|error| {
-        let line = error.location(&source.text).map_or(0, |place| place.line_number);
-        explain(source, line, error.emit_to_string(&source.text))
-    })?;
-    let info = Validator::new(ValidationFlags::all(), CAPABILITIES).validate(&module).map_err(|error| {
+    let module = parse(source)?;
+    let mut validator = Validator::new(ValidationFlags::all(), CAPABILITIES);
+    validator.subgroup_stages(ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
+    let info = validator.validate(&module).map_err(|error| {
         let line = error.location(&source.text).map_or(0, |place| place.line_number);
         explain(source, line, error.emit_to_string(&source.text))
     })?;

@@ -102,41 +102,53 @@ impl Case {
     /// What a launch reports on either side.
     pub fn compare(&self, gpu: &Context, cpu: &Context, dtype: DType, most: usize) -> Result<Vec<String>> {
         let (got, want) = ((self.run)(gpu, dtype)?, (self.run)(cpu, dtype)?);
-        let mut wrong = Vec::new();
-        for (o, (a, b)) in got.iter().zip(&want).enumerate() {
-            if a.dtype() == DType::U32 {
-                let (a, b) = (a.to_bytes()?, b.to_bytes()?);
-                if a != b {
-                    let at = a.iter().zip(&b).position(|(x, y)| x != y).unwrap_or(0) / 4;
-                    let word = |bytes: &[u8]| {
-                        bytes.get(at * 4..at * 4 + 4).map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]]))
-                    };
-                    wrong.push(format!("output {o}, word {at}: {:?}, twin {:?}", word(&a), word(&b)));
-                }
-                continue;
-            }
-            let tolerance = if dtype == DType::F16 { self.tolerance.with_half() } else { self.tolerance };
-            let tolerance = if self.tolerance == Tolerance::exact() { self.tolerance } else { tolerance };
-            let (x, y) = (a.to_f32_padded()?, b.to_f32_padded()?);
-            let stride = a.shape().stride();
-            for (i, (&x, &y)) in x.iter().zip(&y).enumerate() {
-                if !tolerance.accepts(x, y) {
-                    wrong.push(format!(
-                        "output {o} {}, row {} column {}: {x:e}, twin {y:e}",
-                        a.shape(),
-                        i / stride,
-                        i % stride
-                    ));
-                    if wrong.len() >= most {
-                        return Ok(wrong);
-                    }
-                }
-            }
-            let guard = a.guard_words()?;
-            if guard.iter().any(|&word| word != crate::device::POISON) {
+        let mut wrong = differences(&got, &want, self.tolerance, dtype, most)?;
+        for (o, a) in got.iter().enumerate().filter(|(_, a)| a.dtype() != DType::U32) {
+            if a.guard_words()?.iter().any(|&word| word != crate::device::POISON) {
                 wrong.push(format!("output {o} {}: wrote behind its end", a.shape()));
             }
         }
         Ok(wrong)
     }
+}
+
+/// Where `got` differs from what the twins made of the same launch, at most `most` lines: output, element, values.
+/// `dtype` is that of the stored tensors, which widens the tolerance unless it is exact.
+///
+/// # Errors
+/// What the device reports.
+pub fn differences(
+    got: &[Tensor],
+    want: &[Tensor],
+    tolerance: Tolerance,
+    dtype: DType,
+    most: usize,
+) -> Result<Vec<String>> {
+    let exact = tolerance == Tolerance::exact();
+    let tolerance = if dtype == DType::F16 && !exact { tolerance.with_half() } else { tolerance };
+    let mut wrong = Vec::new();
+    for (o, (a, b)) in got.iter().zip(want).enumerate() {
+        if a.dtype() == DType::U32 {
+            let (a, b) = (a.to_bytes()?, b.to_bytes()?);
+            if a != b {
+                let at = a.iter().zip(&b).position(|(x, y)| x != y).unwrap_or(0) / 4;
+                let word =
+                    |bytes: &[u8]| bytes.get(at * 4..at * 4 + 4).map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]]));
+                wrong.push(format!("output {o}, word {at}: {:?}, twin {:?}", word(&a), word(&b)));
+            }
+            continue;
+        }
+        let (x, y) = (a.to_f32_padded()?, b.to_f32_padded()?);
+        let stride = a.shape().stride();
+        for (i, (&x, &y)) in x.iter().zip(&y).enumerate() {
+            if !tolerance.accepts(x, y) {
+                let (row, column) = (i / stride, i % stride);
+                wrong.push(format!("output {o} {}, row {row} column {column}: {x:e}, twin {y:e}", a.shape()));
+                if wrong.len() >= most {
+                    return Ok(wrong);
+                }
+            }
+        }
+    }
+    Ok(wrong)
 }

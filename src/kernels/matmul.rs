@@ -81,7 +81,7 @@ pub struct Batched {
 }
 
 impl Batched {
-    /// One product of tensors without gaps; (M, N, K).
+    /// One product of tensors without gaps; (M, N, K). The memory of C may have another shape: only its size counts.
     pub(super) fn single(form: Matmul, (rows, width, inner): (usize, usize, usize), [a, b]: [&Tensor; 2]) -> Self {
         Self {
             form,
@@ -216,6 +216,7 @@ pub fn launch_into(
     epilogue: Epilogue<'_>,
 ) -> Result<()> {
     let ((rows, width), inner) = sides(form, a, b)?;
+    // The memory may have another shape: only its size counts.
     launch_batched(ctx, &Batched::single(*form, (rows, width, inner), [a, b]), a, b, c, epilogue)
 }
 

@@ -7,7 +7,7 @@ mod masks;
 mod rows;
 pub mod samples;
 
-pub use cases::{Case, Entry, Fault, Tolerance};
+pub use cases::{Case, Entry, Fault, Tolerance, differences};
 
 macro_rules! entry {
     ($stem:ident) => {

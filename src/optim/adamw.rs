@@ -216,6 +216,12 @@ impl AdamW {
         Ok(Control::from_words(&step_control::block(&self.control.to_u32()?)))
     }
 
+    /// Where the last step's decisions lie on the device, (16) u32; [`Control::from_words`] reads them.
+    #[must_use]
+    pub const fn control_block(&self) -> &Tensor {
+        &self.control
+    }
+
     /// The control block as words, for a checkpoint; the moments are the parameter set's.
     ///
     /// # Errors

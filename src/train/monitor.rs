@@ -6,6 +6,7 @@ use super::metrics::Writer;
 use super::run_dir::{RunDir, now};
 use super::tensorboard::Events;
 use super::trainer::Trainer;
+use crate::device::Pending;
 use crate::error::{Error, Result};
 use crate::model::m2ae::Losses;
 
@@ -81,6 +82,21 @@ pub enum Event<'a> {
 /// Takes what a run tells.
 pub type Report<'a> = &'a mut dyn FnMut(Event<'_>);
 
+/// A look that has begun: what the host knew at that moment, and what the device has been asked.
+pub(super) struct Glance {
+    pending: Pending,
+    step: u64,
+    lr: f64,
+    waited: Duration,
+    pool_bytes: u64,
+}
+
+impl Glance {
+    pub(super) fn is_ready(&mut self) -> bool {
+        self.pending.is_ready()
+    }
+}
+
 /// Writes metrics and TensorBoard events, and keeps the time.
 pub(super) struct Monitor {
     metrics: Writer,
@@ -112,17 +128,28 @@ impl Monitor {
         })
     }
 
-    /// Reads losses and writes them down. `waited`: time spent waiting for data so far.
+    /// Begins a look at the step just made, without waiting for the device. `waited`: time spent waiting for data so far.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub(super) fn begin(trainer: &Trainer, waited: Duration) -> Result<Glance> {
+        let (step, lr) = (trainer.step_number(), trainer.config.train.lr(trainer.step_number()));
+        let pool_bytes = trainer.context().pool().reserved;
+        Ok(Glance { pending: trainer.look()?, step, lr, waited, pool_bytes })
+    }
+
+    /// Writes down what a look found; waits for it where it has not arrived.
     ///
     /// # Errors
     /// `Error::NotFinite` when the loss is no number or no step has been good for long, else what the device or the disk
     /// reports.
-    pub(super) fn look(&mut self, trainer: &Trainer, waited: Duration, stop: u64) -> Result<Log> {
-        let (losses, control) = (trainer.losses()?, trainer.control()?);
-        let (step, time) = (trainer.step_number(), Instant::now());
+    pub(super) fn finish(&mut self, glance: Glance, samples: usize, stop: u64) -> Result<Log> {
+        let Glance { pending, step, lr, waited, pool_bytes } = glance;
+        let (losses, control) = Trainer::read(pending)?;
+        let time = Instant::now();
         let since = |(then, done): (Instant, u64)| {
             let steps = step.saturating_sub(done) as f64;
-            (steps * trainer.samples_per_step() as f64) / time.duration_since(then).as_secs_f64().max(1e-9)
+            (steps * samples as f64) / time.duration_since(then).as_secs_f64().max(1e-9)
         };
         let samples_per_second = since(self.first.unwrap_or((self.start, self.start_step)));
         self.first.get_or_insert((time, step));
@@ -131,14 +158,14 @@ impl Monitor {
             step,
             stop,
             losses,
-            lr: trainer.config.train.lr(step),
+            lr,
             gradient_norm: control.norm,
             loss_scale: control.loss_scale,
             skipped_steps: control.skipped,
             samples_per_second,
-            seconds_left: stop.saturating_sub(step) as f64 * trainer.samples_per_step() as f64 / samples_per_second,
+            seconds_left: stop.saturating_sub(step) as f64 * samples as f64 / samples_per_second,
             waiting: waited.saturating_sub(before).as_secs_f64() / time.duration_since(then).as_secs_f64().max(1e-9),
-            pool_bytes: trainer.context().pool().reserved,
+            pool_bytes,
         };
         self.last = (time, step, waited);
         self.write(&log)?;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::checkpoint::{Checkpoint, Position};
 use super::config::RunConfig;
-use super::monitor::{Event, Log, Monitor, Report, require_finite};
+use super::monitor::{Event, Glance, Log, Monitor, Report, require_finite};
 use super::plan::plan;
 use super::run_dir::RunDir;
 use super::trainer::{Trainer, expected};
@@ -126,8 +126,18 @@ impl Run {
             self.note(report, &format!("the schedules end at step {schedule}; after it the learning rate stays put"))?;
         }
         let (mut log, mut told) = (Log { step: from, stop, ..Log::default() }, 0);
+        // A look at the losses is begun at one step and finished at a later one, when they have come: nothing waits.
+        let (mut glance, samples) = (None::<Glance>, self.trainer.samples_per_step());
+        let mut finish = |monitor: &mut Monitor, glance: Option<Glance>, report: Report<'_>| {
+            if let Some(glance) = glance {
+                log = monitor.finish(glance, samples, stop)?;
+                report(Event::Log(&log));
+            }
+            Ok::<_, Error>(log)
+        };
         while self.trainer.step_number() < stop {
             if interrupted.load(Ordering::SeqCst) {
+                finish(&mut monitor, glance.take(), report)?;
                 return Err(self.interrupt(report));
             }
             let batch = loader.next_batch()?;
@@ -138,16 +148,24 @@ impl Run {
                 self.note(report, &format!("skipped a record: {reason}"))?;
             }
             told = loader.skipped().len();
-            let due = |every: u64| every > 0 && step.is_multiple_of(every);
-            if due(self.trainer.config.train.log_every) || step == stop {
-                log = monitor.look(&self.trainer, loader.waited(), stop)?;
-                report(Event::Log(&log));
+            let due = |every: u64| (every > 0 && step.is_multiple_of(every)) || step == stop;
+            let train = &self.trainer.config.train;
+            let (look, save, show) = (due(train.log_every), due(train.checkpoint_every), due(train.sample_every));
+            if look || save || show || glance.as_mut().is_some_and(Glance::is_ready) {
+                finish(&mut monitor, glance.take(), report)?;
             }
-            // What counts comes first: a disk with room for one of the two gets the checkpoint.
-            if due(self.trainer.config.train.checkpoint_every) || step == stop {
+            if look {
+                glance = Some(Monitor::begin(&self.trainer, loader.waited())?);
+            }
+            // What counts comes first: a loss that is no number stops the run before anything is kept, and a disk with room
+            // for one of the two gets the checkpoint.
+            if save || show {
+                finish(&mut monitor, glance.take(), report)?;
+            }
+            if save {
                 self.checkpoint()?;
             }
-            if due(self.trainer.config.train.sample_every) || step == stop {
+            if show {
                 self.sample(&mut monitor, report)?;
             }
         }
@@ -156,7 +174,8 @@ impl Run {
         } else {
             self.plot()?;
         }
-        Ok(Summary { step: self.trainer.step_number(), seconds: monitor.seconds(), last: log })
+        let last = finish(&mut monitor, glance, report)?;
+        Ok(Summary { step: self.trainer.step_number(), seconds: monitor.seconds(), last })
     }
 
     /// Writes a checkpoint and removes old ones. Returns its folder.

@@ -2,7 +2,7 @@
 
 use crate::data::Batch;
 use crate::device::philox::{philox, uniform4};
-use crate::device::{Context, Recording};
+use crate::device::{Context, Pending, Recording};
 use crate::error::{Error, Result};
 use crate::kernels::{permutation_mask, step_control};
 use crate::model::inputs::{HostBatch, Inputs};
@@ -262,17 +262,36 @@ impl Trainer {
     /// # Errors
     /// `Error::Check` before the first step, else what the device reports.
     pub fn losses(&self) -> Result<Losses<f32>> {
+        Ok(Self::read(self.look()?)?.0)
+    }
+
+    /// Begins to read the losses and the optimiser's decisions of the last step, without waiting for it.
+    ///
+    /// # Errors
+    /// As [`Trainer::losses`].
+    pub fn look(&self) -> Result<Pending> {
         let Some(l) = &self.losses else {
             return Err(Error::Check { what: "reading the losses".into(), detail: "no step has been made".into() });
         };
-        let read = |t: &Tensor| t.to_f32().map(|v| v.first().copied().unwrap_or(f32::NAN));
-        Ok(Losses {
-            recon_image: read(&l.recon_image)?,
-            recon_text: read(&l.recon_text)?,
-            jepa: read(&l.jepa)?,
-            align: read(&l.align)?,
-            total: read(&l.total)?,
-        })
+        let all = [&l.recon_image, &l.recon_text, &l.jepa, &l.align, &l.total].map(|t| &**t);
+        let [image, text, jepa, align, total] = all;
+        self.context().read_later(&[image, text, jepa, align, total, self.optimizer.control_block()])
+    }
+
+    /// What [`Trainer::look`] began to read; waits for it where it has not arrived.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn read(pending: Pending) -> Result<(Losses<f32>, Control)> {
+        let bytes = pending.wait()?;
+        let value = |i: usize| {
+            let first = bytes.get(i).and_then(|b| b.first_chunk::<4>());
+            first.map_or(f32::NAN, |b| f32::from_le_bytes(*b))
+        };
+        let losses =
+            Losses { recon_image: value(0), recon_text: value(1), jepa: value(2), align: value(3), total: value(4) };
+        let words: Vec<u32> = bytes.get(5).map_or_else(Vec::new, |b| bytemuck::pod_collect_to_vec(b));
+        Ok((losses, Control::from_words(&step_control::block(&words))))
     }
 
     /// Gradient norm, loss scale, skipped steps. Waits for the device.

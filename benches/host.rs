@@ -1,0 +1,69 @@
+//! The host's part of training, whatever the device: the tape, recording launches, reading and collating data.
+
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use mmae::bench::probes;
+use mmae::data::{Collator, Dataset, Tokenizer};
+use mmae::device::ContextOptions;
+use mmae::model::config::preset;
+use mmae::train::config::RunConfig;
+use mmae::train::trainer::Trainer;
+use mmae::{Context, DType, Tensor};
+
+/// A whole step on a context that runs nothing: tape, shapes, pool, counting.
+fn tape(c: &mut Criterion) {
+    let mut group = c.benchmark_group("step without a device");
+    for name in ["m2ae", "m2ae-small", "m2ae-vit"] {
+        let mut config = RunConfig::new(preset(name).unwrap());
+        config.train.batch = 8;
+        let mut trainer = Trainer::new(&Context::dry(None), &config).unwrap();
+        group.bench_function(name, |b| b.iter(|| trainer.step_dry().unwrap()));
+    }
+    group.finish();
+}
+
+/// Launches recorded and submitted, next to nothing in each. Without an adapter there is nothing to record.
+fn recorder(c: &mut Criterion) {
+    let ctx = Context::new(&ContextOptions::default()).unwrap();
+    if ctx.is_cpu() {
+        return;
+    }
+    let y = Tensor::empty(&ctx, &[4], DType::F32).unwrap();
+    c.bench_function("record 64 launches", |b| {
+        b.iter_custom(|rounds| {
+            let mut spent = std::time::Duration::ZERO;
+            for _ in 0..rounds {
+                let start = std::time::Instant::now();
+                (0..64).for_each(|_| probes::nothing(&ctx, &y).unwrap());
+                spent += start.elapsed();
+                // What the device does with them is not the host's time.
+                ctx.wait().unwrap();
+            }
+            spent
+        });
+    });
+}
+
+/// Sixteen records from files to a batch: read, decode, fit to 96 pixels, tokenize, stack.
+fn loading(c: &mut Criterion) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/emoji/held_out");
+    let dataset = Arc::new(Dataset::open(&path).unwrap());
+    let tokenizer = Arc::new(Tokenizer::train(&dataset.captions(), 512).unwrap());
+    let indices: Vec<_> = (0..16.min(dataset.len())).collect();
+    let mut group = c.benchmark_group("16 records to a batch");
+    for (name, cache) in [("from files", 0), ("from the cache", 64 << 20)] {
+        let collator = Collator::new(Arc::clone(&dataset), Arc::clone(&tokenizer), 96, 32, cache).unwrap();
+        group.bench_function(name, |b| b.iter(|| black_box(collator.batch(&indices).unwrap())));
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = host;
+    config = Criterion::default().sample_size(20).without_plots();
+    targets = tape, recorder, loading
+}
+criterion_main!(host);

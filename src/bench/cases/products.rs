@@ -1,0 +1,115 @@
+//! Matrix products: the forms of a linear layer and of its gradients, squares, and skinny ones.
+
+use super::Shapes;
+use crate::bench::case::{Case, Check, Make, Work};
+use crate::device::{Context, Epilogue};
+use crate::error::Result;
+use crate::kernels::matmul::{self, Matmul};
+use crate::kernels::{Tolerance, samples};
+use crate::shape::DType;
+use crate::tensor::Tensor;
+
+/// A x B: the gradient of a layer's input.
+const NN: Matmul = Matmul { trans_a: false, trans_b: false };
+/// A x B^T: the forward pass, weights being stored by output.
+const NT: Matmul = Matmul { trans_a: false, trans_b: true };
+/// A^T x B: the gradient of the weights, in f32.
+const TN: Matmul = Matmul { trans_a: true, trans_b: false };
+
+/// Inner length that the twin can do quickly at any number of rows and columns.
+const SHORT: usize = 8;
+
+#[derive(Clone, Copy)]
+struct Product {
+    m: usize,
+    n: usize,
+    k: usize,
+    form: Matmul,
+    /// Bias and GELU behind it, as in the first layer of a block's MLP.
+    gelu: bool,
+}
+
+pub(super) fn cases(shapes: &Shapes) -> Vec<Case> {
+    let (rows, d, b, z) = (shapes.rows(), shapes.width, shapes.batch, shapes.latent);
+    let mut list = Vec::new();
+    let mut add = |m, n, k, form| list.push(Product { m, n, k, form, gelu: false });
+    // A layer of width D: forward, gradient of its input, gradient of its weights.
+    add(rows, d, d, NT);
+    add(rows, d, d, NN);
+    add(d, d, rows, TN);
+    // The two layers of an MLP.
+    add(rows, 4 * d, d, NT);
+    add(rows, d, 4 * d, NT);
+    // Skinny: one row per sample, as around the latent vector.
+    add(b, z, d, NT);
+    add(b, d, z, NN);
+    add(z, d, b, TN);
+    add(64, d, d, NT);
+    add(rows, 64, d, NT);
+    // Long sums into few outputs.
+    add(64, 64, rows, TN);
+    for &side in shapes.squares {
+        add(side, side, side, NN);
+    }
+    list.push(Product { m: rows, n: 4 * d, k: d, form: NT, gelu: true });
+    list.into_iter().map(Product::case).collect()
+}
+
+impl Product {
+    fn case(self) -> Case {
+        let Self { m, n, k, form, gelu } = self;
+        let letter = |t: bool| if t { "T" } else { "N" };
+        let (left, right) = (letter(form.trans_a), letter(form.trans_b));
+        let epilogue = if gelu { " bias, gelu" } else { "" };
+        let output = m * n * if gelu { 2 } else { 1 };
+        let in_words = form.trans_a;
+        let make: Make = Box::new(move |ctx, dtype, seed| self.work(ctx, dtype, seed, k));
+        let reduced: Make = Box::new(move |ctx, dtype, seed| self.work(ctx, dtype, seed, k.min(SHORT)));
+        Case {
+            kernel: "matmul",
+            label: format!("{m}x{n}x{k} {left}{right}{epilogue}"),
+            flops: 2.0 * (m * n * k) as f64,
+            stored: m * k + k * n + if in_words { 0 } else { output + if gelu { n } else { 0 } },
+            words: if in_words { output } else { 0 },
+            tolerance: Tolerance::sum(k + 2),
+            make,
+            check: Check::Spots {
+                reduced,
+                expected: Box::new(move |inputs, o, element| self.expected(inputs, o, element)),
+            },
+        }
+    }
+
+    fn work(self, ctx: &Context, dtype: DType, seed: u64, k: usize) -> Result<Work> {
+        let Self { m, n, form, gelu, .. } = self;
+        let a = samples::normal(ctx, &if form.trans_a { [k, m] } else { [m, k] }, dtype, 4 * seed)?;
+        let b = samples::normal(ctx, &if form.trans_b { [n, k] } else { [k, n] }, dtype, 4 * seed + 1)?;
+        let out = if form.trans_a { DType::F32 } else { dtype };
+        if !gelu {
+            return Ok(Work::new(&[&a.clone(), &b.clone()], move |ctx| {
+                Ok(vec![matmul::launch(ctx, &form, &a, &b, out, Epilogue::None)?])
+            }));
+        }
+        let bias = samples::normal(ctx, &[n], dtype, 4 * seed + 2)?;
+        Ok(Work::new(&[&a.clone(), &b.clone(), &bias.clone()], move |ctx| {
+            let pre_activation = Tensor::empty(ctx, &[m, n], out)?;
+            let epilogue = Epilogue::BiasGelu { bias: &bias, pre_activation: &pre_activation };
+            let c = matmul::launch(ctx, &form, &a, &b, out, epilogue)?;
+            Ok(vec![c, pre_activation])
+        }))
+    }
+
+    fn expected(self, inputs: &[Vec<f32>], output: usize, element: usize) -> f64 {
+        let Self { m, n, k, form, gelu } = self;
+        let (row, column) = (element / n, element % n);
+        let a = |i: usize| f64::from(inputs[0][if form.trans_a { i * m + row } else { row * k + i }]);
+        let b = |i: usize| f64::from(inputs[1][if form.trans_b { column * k + i } else { i * n + column }]);
+        let sum: f64 = (0..k).map(|i| a(i) * b(i)).sum();
+        if !gelu {
+            return sum;
+        }
+        let x = sum + f64::from(inputs[2][column]);
+        let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
+        if output == 1 { x } else { 0.5 * x * (1.0 + inner.tanh()) }
+    }
+}

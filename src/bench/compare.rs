@@ -1,0 +1,128 @@
+//! Two reports side by side: ratios, and which of them moved beyond the spread.
+
+use std::path::Path;
+
+use super::report::{Quartiles, Report, SCHEMA};
+use crate::error::{Error, Result};
+
+/// A ratio nearer to 1 than this is noise, whatever the quartiles say.
+const LEAST: f64 = 0.03;
+
+/// One case in both reports.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pair {
+    /// Kernel, shapes, text, storage.
+    pub key: String,
+    /// Milliseconds before and after.
+    pub ms: (f64, f64),
+    /// Time after over time before.
+    pub ratio: f64,
+    /// Whether the quartiles of the two do not meet.
+    pub moved: bool,
+}
+
+/// What two reports say about each other.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Comparison {
+    /// Cases that both have times for, in the order of the first.
+    pub pairs: Vec<Pair>,
+    /// Why the two should not be compared as they are.
+    pub warnings: Vec<String>,
+    /// Cases that only one of them has times for.
+    pub alone: Vec<String>,
+}
+
+/// Reads a report.
+///
+/// # Errors
+/// `Error::Io`, `Error::Data` for a file that is none.
+pub fn read(path: &Path) -> Result<Report> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+    let report: Report = serde_json::from_str(&text)
+        .map_err(|e| Error::data(path, format!("not a report of `mmae bench --json`: {e}")))?;
+    if report.schema != SCHEMA {
+        let reason = format!("schema {}, this program reads {SCHEMA}; measure again with one version", report.schema);
+        return Err(Error::data(path, reason));
+    }
+    Ok(report)
+}
+
+fn apart(a: Quartiles, b: Quartiles) -> bool {
+    a.high < b.low || b.high < a.low
+}
+
+/// Everything with a time: kernels, then steps.
+fn timed(report: &Report) -> Vec<(String, Quartiles)> {
+    let cases = report.cases.iter().filter_map(|row| Some((row.key(), row.times.as_ref()?.ms)));
+    cases.chain(report.steps.iter().map(|step| (step.key(), step.ms))).collect()
+}
+
+/// Compares `after` with `before`.
+#[must_use]
+pub fn compare(before: &Report, after: &Report) -> Comparison {
+    let mut found = Comparison::default();
+    for (which, report) in [("first", before), ("second", after)] {
+        if !report.trusted {
+            found.warnings.push(format!("the clock of the {which} run was not to be trusted"));
+        }
+    }
+    for (what, a, b) in [
+        ("adapters", &before.device.adapter, &after.device.adapter),
+        ("drivers", &before.device.driver, &after.device.driver),
+        ("versions", &before.version, &after.version),
+    ] {
+        if a != b {
+            found.warnings.push(format!("different {what}: {a}; {b}"));
+        }
+    }
+    let (timed, others) = (timed(before), timed(after));
+    for (key, x) in &timed {
+        let Some((_, y)) = others.iter().find(|(other, _)| other == key) else {
+            found.alone.push(key.clone());
+            continue;
+        };
+        let ratio = if x.median > 0.0 { y.median / x.median } else { 0.0 };
+        let moved = apart(*x, *y) && (ratio - 1.0).abs() > LEAST;
+        found.pairs.push(Pair { key: key.clone(), ms: (x.median, y.median), ratio, moved });
+    }
+    found.alone.extend(others.into_iter().map(|(key, _)| key).filter(|key| !timed.iter().any(|(k, _)| k == key)));
+    found
+}
+
+impl Comparison {
+    /// A line for each pair, then what to know about them.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut lines = self.warnings.iter().map(|w| format!("warning: {w}")).collect::<Vec<_>>();
+        let width = self.pairs.iter().map(|p| p.key.len()).max().unwrap_or(0);
+        lines.push(format!("{:<width$} {:>9} {:>9} {:>7}", "case", "ms before", "after", "ratio"));
+        for p in &self.pairs {
+            let verdict = match (p.moved, p.ratio < 1.0) {
+                (false, _) => "",
+                (true, true) => "  faster",
+                (true, false) => "  SLOWER",
+            };
+            let (a, b) = (super::text::short(p.ms.0), super::text::short(p.ms.1));
+            lines.push(format!("{:<width$} {a:>9} {b:>9} {:>7.3}{verdict}", p.key, p.ratio));
+        }
+        let moved = self.pairs.iter().filter(|p| p.moved).count();
+        lines.push(format!("{moved} of {} moved beyond the spread", self.pairs.len()));
+        lines.extend(self.alone.iter().map(|key| format!("only in one of them: {key}")));
+        lines.join("\n")
+    }
+
+    /// For machines.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        let pair = |p: &Pair| {
+            serde_json::json!({
+                "case": p.key, "before_ms": p.ms.0, "after_ms": p.ms.1, "ratio": p.ratio, "moved": p.moved,
+            })
+        };
+        serde_json::json!({
+            "cases": self.pairs.iter().map(pair).collect::<Vec<_>>(),
+            "warnings": self.warnings,
+            "only_in_one": self.alone,
+        })
+    }
+}
