@@ -2,7 +2,8 @@
 
 mod common;
 
-use mmae::device::{ContextOptions, Epilogue, Storage};
+use mmae::device::{ContextOptions, Epilogue, Matrix, Storage};
+use mmae::kernels::ALL;
 use mmae::kernels::matmul::{self, Batched, Matmul};
 use mmae::kernels::matmul_cooperative::{self, KERNEL};
 use mmae::kernels::matmul_plan::{Plan, Variant};
@@ -63,6 +64,26 @@ fn a_wrong_result_of_the_test_is_refused() {
         assert!(product_is_right(&context), "what takes its place is wrong");
         println!("{:?}", context.matrix_verdict());
     }
+}
+
+/// What GPUs list is 16x16x16. lavapipe lists 8x8x8 alone, but its compiler makes the other as well: the text for GPUs is
+/// tried without one. Not in tests/kernels.rs, which also runs under the validation layer: that would rightly object.
+#[test]
+fn matrices_that_the_driver_does_not_list_match_the_twin() {
+    let options = ContextOptions { unlisted_matrix: Some(Matrix::M16), ..Default::default() };
+    let Some(context) = common::open(options) else { return };
+    let entry = ALL.iter().find(|e| e.kernel.name == KERNEL.name).unwrap();
+    if !common::runs(entry, &context, DType::F16) {
+        return;
+    }
+    let cpu = Context::cpu();
+    let wrong: Vec<_> = (entry.cases)()
+        .iter()
+        .flat_map(|case| {
+            case.compare(&context, &cpu, DType::F16, 3).unwrap().into_iter().map(|w| (case.label.clone(), w))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod common;
 
-use mmae::device::{ContextOptions, Matrix, Storage};
+use mmae::device::{ContextOptions, Storage};
 use mmae::kernels::{ALL, add};
 use mmae::{Context, DType, Tensor};
 
@@ -82,14 +82,6 @@ fn products_on_the_path_of_hardware_match_their_twins() {
     let Some(gpu) = common::open(options) else { return };
     compare(&gpu, &[DType::F32, DType::F16], |name| name == "matmul");
     println!("cooperative matrices: {:?}", gpu.matrix_verdict());
-}
-
-/// What GPUs list is 16x16x16. lavapipe lists 8x8x8 alone, but its compiler makes the other as well.
-#[test]
-fn cooperative_products_in_matrices_that_the_driver_does_not_list() {
-    let options = ContextOptions { as_hardware: true, unlisted_matrix: Some(Matrix::M16), ..Default::default() };
-    let Some(gpu) = common::open(options) else { return };
-    compare(&gpu, &[DType::F16], |name| name == "matmul_cooperative");
 }
 
 #[test]

@@ -191,10 +191,10 @@ impl Context {
     /// [`Context::encode_into`] nothing can be read back: there the answer is no until it has been found outside.
     pub(crate) fn matrix_usable(&self, test: impl FnOnce() -> Result<(), String>) -> bool {
         let Executor::Gpu { recorder, .. } = &self.0.executor else { return self.is_dry() };
-        if self.0.matrix_verdict.get().is_none() && lock(recorder).is_borrowed() {
+        if self.0.matrix_verdict.get().is_none() && lock(recorder).borrowed {
             return false;
         }
-        self.0.matrix_verdict.get_or_init(test).is_ok()
+        self.0.matrix_verdict.get_or_init(|| self.unrecorded(test)).is_ok()
     }
 
     /// Whether launches run on the CPU twins.

@@ -323,11 +323,6 @@ impl Recorder {
         self.ring_groups.clear();
     }
 
-    /// Whether launches go to an application's encoder, where nothing can be read back.
-    pub(super) const fn is_borrowed(&self) -> bool {
-        self.borrowed
-    }
-
     pub(super) fn forget_bind_groups(&mut self) {
         self.bind_groups.clear();
     }

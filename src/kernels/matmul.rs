@@ -81,8 +81,8 @@ pub struct Batched {
 }
 
 impl Batched {
-    /// One product of tensors without gaps; (M, N, K).
-    pub(super) fn single(form: Matmul, (rows, width, inner): (usize, usize, usize), [a, b, c]: [&Tensor; 3]) -> Self {
+    /// One product of tensors without gaps; (M, N, K). The memory of C may have another shape: only its size counts.
+    pub(super) fn single(form: Matmul, (rows, width, inner): (usize, usize, usize), [a, b]: [&Tensor; 2]) -> Self {
         Self {
             form,
             batches: 1,
@@ -91,7 +91,7 @@ impl Batched {
             inner,
             a_row: a.shape().cells(),
             b_row: b.shape().cells(),
-            c_row: c.shape().cells(),
+            c_row: width.div_ceil(4),
             ..Self::default()
         }
     }
@@ -216,8 +216,8 @@ pub fn launch_into(
     epilogue: Epilogue<'_>,
 ) -> Result<()> {
     let ((rows, width), inner) = sides(form, a, b)?;
-    let batched = Batched { c_row: width.div_ceil(4), ..Batched::single(*form, (rows, width, inner), [a, b, c]) };
-    launch_batched(ctx, &batched, a, b, c, epilogue)
+    // The memory may have another shape: only its size counts.
+    launch_batched(ctx, &Batched::single(*form, (rows, width, inner), [a, b]), a, b, c, epilogue)
 }
 
 /// (M, N) and K of a product.
@@ -391,7 +391,7 @@ pub fn cases() -> Vec<Case> {
 
 /// Wrong texts.
 pub const FAULTS: &[Fault] = &[
-    Fault { find: "load_a(a_base, row + 8u, k)", replace: "load_a(a_base, row + 4u, k)" },
+    Fault { find: "c0 = c1; c1 = c2;", replace: "c0 = c2; c1 = c2;" },
     Fault { find: "k < vec4(p.inner)", replace: "k <= vec4(p.inner)" },
     Fault { find: "vec4(0u, 1u, 2u, 3u) < vec4(p.width)", replace: "vec4(0u, 1u, 2u, 3u) <= vec4(p.width)" },
     Fault { find: "batch * p.bias_batch + cell", replace: "cell" },

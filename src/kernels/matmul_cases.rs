@@ -60,7 +60,7 @@ pub(super) fn product(
         EpilogueKind::BiasResidual => Epilogue::BiasResidual { bias: &bias, residual: &residual },
     };
     let c = Tensor::empty(ctx, &[m, n], out)?;
-    run(ctx, &Batched::single(form, (m, n, k), [&a, &b, &c]), &a, &b, &c, epilogue)?;
+    run(ctx, &Batched::single(form, (m, n, k), [&a, &b]), &a, &b, &c, epilogue)?;
     Ok(if kind == EpilogueKind::BiasGelu { vec![c, pre_activation] } else { vec![c] })
 }
 
