@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use super::context::{Context, lock};
 
-/// Class of work -> name of the variant to take, both in the words of the kernel: for products
-/// [`matmul_plan`](crate::kernels::matmul_plan). Empty: everything by rule.
+/// Class of work -> name of the variant to take, both in the words of the kernel; for products those of `matmul_plan`. Empty:
+/// everything by rule.
 pub type Tuning = BTreeMap<String, String>;
 
 /// The choices of a context. An empty map costs a launch one relaxed load.
