@@ -168,8 +168,7 @@ impl Tiles {
         Self { blocks, cells: width, workgroup, rows, columns }
     }
 
-    /// At most 16 rows on a GPU, all of them in one invocation for each cell of columns: B, the longer operand by far, is
-    /// read once.
+    /// At most 16 rows on a GPU, all in one invocation for each cell of columns: B, by far the longer operand, is read once.
     pub(super) fn few_rows(rows: usize, cells: usize) -> Self {
         let blocks = rows.div_ceil(4).clamp(1, 4);
         Self::cut(rows, cells, blocks, 1, 32)
