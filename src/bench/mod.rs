@@ -10,6 +10,7 @@
 //! foreign.rs    a reader's own text in a kernel's place
 //! ladder.rs     the teaching versions, shaders/ladder/, by the same way
 //! step.rs       whole training steps, and how their cost grows
+//! tune.rs       variants of a kernel against the choice by rule
 //! run.rs        all of it in order; report.rs, text.rs, roofline.rs, compare.rs say what was found
 //! ```
 
@@ -29,3 +30,4 @@ pub mod roofline;
 pub mod run;
 pub mod step;
 pub mod text;
+pub mod tune;

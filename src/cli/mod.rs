@@ -18,6 +18,7 @@ mod reconstruct;
 mod resume;
 mod search;
 mod train;
+mod tune;
 mod verify;
 
 use std::process::ExitCode;
@@ -69,6 +70,7 @@ verbs! {
     Doctor(doctor),
     Kernels(kernels),
     Bench(bench),
+    Tune(tune),
     Verify(verify),
 }
 

@@ -41,6 +41,9 @@ pub struct Args {
     /// One setting, for example train.lr=3e-4; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Take the variants of kernels that `mmae tune` measured on this device; the same as train.tuned=true
+    #[arg(long)]
+    tuned: bool,
     /// Replace an earlier run in the same folder
     #[arg(long)]
     force: bool,
@@ -75,6 +78,7 @@ fn configuration(args: &Args) -> Result<RunConfig> {
         config.data.path = text.to_owned();
     }
     config.train.seed = args.seed.unwrap_or(config.train.seed);
+    config.train.tuned |= args.tuned;
     config.validate()?;
     Ok(config)
 }

@@ -12,6 +12,7 @@ use super::launch::Launch;
 use super::pool::{Pool, PoolStats};
 use super::recorder::Recorder;
 use super::timing::Stamps;
+use super::tuning::Tuned;
 use super::twin::Twin;
 use crate::error::{Error, Result};
 
@@ -70,6 +71,7 @@ pub(super) struct Inner {
     counters: Mutex<Counters>,
     saturate: AtomicBool,
     pub(super) hooks: Hooks,
+    pub(super) tuned: Tuned,
     pub(super) poison: bool,
     /// What the test of cooperative matrices found, once it ran.
     matrix_verdict: OnceLock<Result<(), String>>,
@@ -169,6 +171,7 @@ impl Context {
             counters: Mutex::default(),
             saturate: AtomicBool::new(true),
             hooks: Hooks::default(),
+            tuned: Tuned::default(),
             poison,
             matrix_verdict: OnceLock::new(),
             failure,

@@ -21,6 +21,7 @@ mod source;
 mod timing;
 mod transfer;
 mod translate;
+mod tuning;
 mod twin;
 mod view;
 
@@ -40,6 +41,7 @@ pub use source::{Source, Variant};
 pub use timing::Timing;
 pub(crate) use translate::parse;
 pub use translate::{Language, Translation, translate, validate};
+pub use tuning::Tuning;
 pub use twin::Twin;
 pub use view::View;
 

@@ -153,13 +153,7 @@ impl Tiles {
     /// invocations as one vector and like the largest tile, but compile it slowly: small products share the middle one.
     /// GPUs run out of registers there, and want many workgroups.
     pub fn new(ctx: &Context, rows: usize, cells: usize, most: usize) -> Self {
-        let cut = |blocks, width, workgroup| Self {
-            blocks,
-            cells: width,
-            workgroup,
-            rows: rows.div_ceil(4 * blocks),
-            columns: cells.div_ceil(width * workgroup),
-        };
+        let cut = |blocks, width, workgroup| Self::cut(rows, cells, blocks, width, workgroup);
         if ctx.capabilities().software {
             return cut(4, if rows * cells >= 1 << 16 { most } else { most.min(2) }, 8);
         }
@@ -168,11 +162,16 @@ impl Tiles {
         if half_empty || wide.rows * wide.columns < 512 { cut(wide.blocks, 1, 32) } else { wide }
     }
 
-    /// At most 16 rows on a GPU, all of them in one invocation for each cell of columns: B, the longer operand by far, is
-    /// read once.
+    /// `rows` x `cells` cells by so many blocks, cells and invocations.
+    pub(super) fn cut(rows: usize, cells: usize, blocks: usize, width: usize, workgroup: usize) -> Self {
+        let (rows, columns) = (rows.div_ceil(4 * blocks), cells.div_ceil(width * workgroup));
+        Self { blocks, cells: width, workgroup, rows, columns }
+    }
+
+    /// At most 16 rows on a GPU, all in one invocation for each cell of columns: B, by far the longer operand, is read once.
     pub(super) fn few_rows(rows: usize, cells: usize) -> Self {
         let blocks = rows.div_ceil(4).clamp(1, 4);
-        Self { blocks, cells: 1, workgroup: 32, rows: rows.div_ceil(4 * blocks), columns: cells.div_ceil(32) }
+        Self::cut(rows, cells, blocks, 1, 32)
     }
 
     /// Adds the overrides that all kernels cut this way share.

@@ -1,5 +1,6 @@
 //! Which kernel computes a product, and how it is cut: a pure function of shapes and of what the device can do, so that the
-//! same product gives the same bytes on the same device every time.
+//! same product gives the same bytes on the same device every time. A context with measured choices
+//! ([`Context::set_tuning`]) is asked first.
 
 use std::fmt;
 
@@ -39,6 +40,13 @@ impl Plan {
     /// The plan for `m` on this context's device, with operands stored as `dtype`.
     #[must_use]
     pub fn new(ctx: &Context, m: &Batched, dtype: DType) -> Self {
+        let measured = if m.batches == 1 { ctx.tuned(|| class(m, dtype)) } else { None };
+        let known = measured.and_then(|name| variants(ctx, m, dtype).into_iter().find(|(known, _)| *known == name));
+        known.map_or_else(|| Self::by_rule(ctx, m, dtype), |(_, plan)| plan)
+    }
+
+    /// The plan that follows from shapes and abilities alone.
+    fn by_rule(ctx: &Context, m: &Batched, dtype: DType) -> Self {
         if ctx.capabilities().software {
             return Self::whole(Variant::Registers(Tiles::new(ctx, m.rows, m.width.div_ceil(4), 4)));
         }
@@ -77,6 +85,53 @@ impl Plan {
         Self { variant: Variant::Tiled(small), splits: splits(m, invocations) }
     }
 }
+
+/// The class that a measured choice holds for: form, storage of the operands, and M, N, K each rounded to a power of two, as in
+/// `NT f32 2048 1024 512`. Batches have no class: they are planned by rule.
+#[must_use]
+pub fn class(m: &Batched, dtype: DType) -> String {
+    let letter = |t: bool| if t { 'T' } else { 'N' };
+    let power = |n: usize| 1_u64 << (n.max(1) as f64).log2().round() as u32;
+    let (left, right) = (letter(m.form.trans_a), letter(m.form.trans_b));
+    format!("{left}{right} {dtype} {} {} {}", power(m.rows), power(m.width), power(m.inner))
+}
+
+/// What may compute a product on this context's device, each with its name in a table of measured choices. A name that is not
+/// here, such as one of cooperative matrices where K is too short for them, leaves the choice to the rule.
+#[must_use]
+pub fn variants(ctx: &Context, m: &Batched, dtype: DType) -> Vec<(String, Plan)> {
+    let cells = m.width.div_ceil(4);
+    let software = ctx.capabilities().software;
+    let cut = |(blocks, width, workgroup)| {
+        let tiles = Tiles::cut(m.rows, cells, blocks, width, workgroup);
+        (format!("registers {blocks}x{width}x{workgroup}"), Plan::whole(Variant::Registers(tiles)))
+    };
+    if software {
+        return ON_SOFTWARE.into_iter().map(cut).collect();
+    }
+    let tiles = |rows: usize, columns: usize| m.rows.div_ceil(rows) * m.width.div_ceil(columns);
+    let mut all: Vec<_> = ON_HARDWARE.into_iter().map(cut).collect();
+    for tile in [matmul_tiled::LARGE, matmul_tiled::SMALL] {
+        let invocations = tiles(tile.rows(), tile.columns()) * tile.invocations();
+        let plan = Plan { variant: Variant::Tiled(tile), splits: splits(m, invocations) };
+        all.push((format!("tiled {}x{}x{}", tile.rows(), tile.columns(), tile.depth), plan));
+    }
+    if dtype == DType::F16 && matmul_cooperative::available(ctx) {
+        let fitting = matmul_cooperative::tiles(ctx.capabilities()).into_iter();
+        all.extend(fitting.filter(|tile| m.inner >= tile.matrix.size()).map(|tile| {
+            let invocations = tiles(tile.rows(), tile.columns()) * tile.invocations();
+            let plan = Plan { variant: Variant::Cooperative(tile), splits: splits(m, invocations) };
+            (format!("cooperative {}x{}x{}", tile.rows(), tile.columns(), tile.depth), plan)
+        }));
+    }
+    all
+}
+
+/// Blocks of rows, cells of columns, invocations of the register kernel that are tried on processors.
+const ON_SOFTWARE: [(usize, usize, usize); 8] =
+    [(4, 4, 8), (4, 2, 8), (4, 1, 8), (2, 4, 8), (2, 2, 8), (1, 4, 8), (1, 2, 8), (4, 2, 16)];
+/// The same on GPUs, where registers are scarcer.
+const ON_HARDWARE: [(usize, usize, usize); 5] = [(4, 1, 32), (2, 2, 32), (2, 1, 32), (1, 2, 32), (1, 1, 32)];
 
 /// Parts of K for a product of that many invocations: as many as fill the device, equal, of whole cells, none too short.
 /// A K without such a divisor stays whole, and so does a batch.

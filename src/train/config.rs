@@ -95,6 +95,8 @@ pub struct TrainConfig {
     pub precision: Precision,
     /// Recompute the activations inside each block in the backward pass (gradient checkpointing): less memory, more time.
     pub checkpoint_blocks: bool,
+    /// Take the variants of kernels that `mmae tune` measured on this device, not those chosen by rule.
+    pub tuned: bool,
     /// Seed of initial weights, order of samples, masks and dropouts.
     pub seed: u64,
     /// Steps between checkpoints; 0: only at the end.
@@ -130,6 +132,7 @@ impl Default for TrainConfig {
             ema: None,
             precision: Precision::F32,
             checkpoint_blocks: false,
+            tuned: false,
             seed: 0,
             checkpoint_every: 500,
             sample_every: 500,
@@ -161,6 +164,7 @@ impl Section for TrainConfig {
             ("ema", Slot::MaybeReal(&mut self.ema)),
             ("precision", Slot::Choice(&mut self.precision)),
             ("checkpoint_blocks", Slot::Flag(&mut self.checkpoint_blocks)),
+            ("tuned", Slot::Flag(&mut self.tuned)),
             ("seed", Slot::Long(&mut self.seed)),
             ("checkpoint_every", Slot::Long(&mut self.checkpoint_every)),
             ("sample_every", Slot::Long(&mut self.sample_every)),

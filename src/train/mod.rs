@@ -18,4 +18,5 @@ pub mod run_dir;
 pub mod samples;
 pub mod tensorboard;
 pub mod trainer;
+pub mod tuning;
 pub mod verify;

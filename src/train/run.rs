@@ -13,7 +13,7 @@ use super::monitor::{Event, Log, Monitor, Report, require_finite};
 use super::plan::plan;
 use super::run_dir::RunDir;
 use super::trainer::{Trainer, expected};
-use super::{files, grid, metrics, plot, samples};
+use super::{files, grid, metrics, plot, samples, tuning};
 use crate::data::{Augment, Batch, Collator, Dataset, Loader, LoaderOptions, Tokenizer};
 use crate::device::Context;
 use crate::error::{Error, Result};
@@ -59,6 +59,8 @@ impl Run {
     pub fn create(ctx: &Context, root: &Path, mut config: RunConfig, force: bool, report: Report<'_>) -> Result<Self> {
         config.validate()?;
         RunDir::check(root, force)?;
+        let table = config.train.tuned.then(|| tuning::cached(ctx)).transpose()?;
+        ctx.set_tuning(table.as_ref().map(|table| table.choices.clone()).unwrap_or_default());
         let dataset = open_data(&config)?;
         let tokenizer = match &config.data.tokenizer {
             Some(path) => Tokenizer::from_file(path)?,
@@ -70,6 +72,9 @@ impl Run {
         let trainer = Trainer::new(ctx, &config)?;
         let dir = RunDir::create(root, &config, force)?;
         files::write(&dir.tokenizer_path(), &tokenizer.to_bytes()?)?;
+        if let Some(table) = table {
+            table.save(&dir.tuning_path())?;
+        }
         let run = Self { dir, trainer, tokenizer: Arc::new(tokenizer), dataset, pictured };
         run.describe(report)?;
         Ok(run)
@@ -85,8 +90,10 @@ impl Run {
         let dir = RunDir::open(root)?;
         let folder = dir.latest()?;
         let mut checkpoint = Checkpoint::load(&folder, |config| Ok(expected(config)))?;
+        let recorded = checkpoint.state.config.train.tuned;
         change(&mut checkpoint.state.config, set)?;
         let config = checkpoint.state.config.clone();
+        tuning::resume(ctx, &dir.tuning_path(), recorded, config.train.tuned)?;
         let dataset = open_data(&config)?;
         let tokenizer = Tokenizer::from_file(dir.tokenizer_path())?;
         if tokenizer.vocab() != config.model.vocab {
@@ -261,6 +268,7 @@ impl Run {
             "driver": has.driver,
             "backend": has.backend,
             "software": has.software,
+            "tuning": *self.trainer.context().tuning(),
             "system": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             "command": std::env::args().collect::<Vec<_>>(),
             "started": super::run_dir::timestamp(super::run_dir::now()),

@@ -1,4 +1,4 @@
-//! A run's folder: `config.toml, tokenizer.json, env.json, metrics.jsonl, events.out.tfevents.*, train.log, loss.svg,
+//! A run's folder: `config.toml, tokenizer.json, tuning.json, env.json, metrics.jsonl, events.out.tfevents.*, train.log, loss.svg,
 //! samples/, checkpoints/`.
 
 use std::fs::{self, File, OpenOptions};
@@ -12,8 +12,17 @@ use super::{files, metrics};
 use crate::error::{Error, Result};
 
 /// What a run's folder may contain; `--force` removes these and nothing else.
-const CONTENTS: [&str; 8] =
-    ["config.toml", "tokenizer.json", "env.json", "metrics.jsonl", "train.log", "loss.svg", "samples", "checkpoints"];
+const CONTENTS: [&str; 9] = [
+    "config.toml",
+    "tokenizer.json",
+    "tuning.json",
+    "env.json",
+    "metrics.jsonl",
+    "train.log",
+    "loss.svg",
+    "samples",
+    "checkpoints",
+];
 /// TensorBoard finds event files by this beginning of their names.
 const EVENTS: &str = "events.out.tfevents.";
 
@@ -107,6 +116,12 @@ impl RunDir {
     #[must_use]
     pub fn tokenizer_path(&self) -> PathBuf {
         self.root.join("tokenizer.json")
+    }
+
+    /// `tuning.json`: the measured choices that this run goes by, where it goes by any.
+    #[must_use]
+    pub fn tuning_path(&self) -> PathBuf {
+        self.root.join("tuning.json")
     }
 
     /// `metrics.jsonl`.

@@ -3,7 +3,7 @@
 mod attention;
 mod convolutions;
 mod losses;
-mod products;
+pub(crate) mod products;
 mod rows;
 mod updates;
 

@@ -17,19 +17,25 @@ const NT: Matmul = Matmul { trans_a: false, trans_b: true };
 const TN: Matmul = Matmul { trans_a: true, trans_b: false };
 
 /// Inner length that the twin can do quickly at any number of rows and columns.
-const SHORT: usize = 8;
+pub(crate) const SHORT: usize = 8;
 
+/// One product: C (m, n), sums of k terms.
 #[derive(Clone, Copy)]
-struct Product {
-    m: usize,
-    n: usize,
-    k: usize,
-    form: Matmul,
+pub(crate) struct Product {
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+    pub form: Matmul,
     /// Bias and GELU behind it, as in the first layer of a block's MLP.
-    gelu: bool,
+    pub gelu: bool,
 }
 
 pub(super) fn cases(shapes: &Shapes) -> Vec<Case> {
+    products(shapes).into_iter().map(Product::case).collect()
+}
+
+/// The products behind the cases.
+pub(crate) fn products(shapes: &Shapes) -> Vec<Product> {
     let (rows, d, b, z) = (shapes.rows(), shapes.width, shapes.batch, shapes.latent);
     let mut list = Vec::new();
     let mut add = |m, n, k, form| list.push(Product { m, n, k, form, gelu: false });
@@ -52,11 +58,11 @@ pub(super) fn cases(shapes: &Shapes) -> Vec<Case> {
         add(side, side, side, NN);
     }
     list.push(Product { m: rows, n: 4 * d, k: d, form: NT, gelu: true });
-    list.into_iter().map(Product::case).collect()
+    list
 }
 
 impl Product {
-    fn case(self) -> Case {
+    pub(crate) fn case(self) -> Case {
         let Self { m, n, k, form, gelu } = self;
         let letter = |t: bool| if t { "T" } else { "N" };
         let (left, right) = (letter(form.trans_a), letter(form.trans_b));
