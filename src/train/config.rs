@@ -95,6 +95,8 @@ pub struct TrainConfig {
     pub precision: Precision,
     /// Recompute the activations inside each block in the backward pass (gradient checkpointing): less memory, more time.
     pub checkpoint_blocks: bool,
+    /// Most bytes that a step may take; a new run changes `checkpoint_blocks`, `batch` and `micro_batches` to stay within.
+    pub memory_budget: Option<u64>,
     /// Seed of initial weights, order of samples, masks and dropouts.
     pub seed: u64,
     /// Steps between checkpoints; 0: only at the end.
@@ -130,6 +132,7 @@ impl Default for TrainConfig {
             ema: None,
             precision: Precision::F32,
             checkpoint_blocks: false,
+            memory_budget: None,
             seed: 0,
             checkpoint_every: 500,
             sample_every: 500,
@@ -161,6 +164,7 @@ impl Section for TrainConfig {
             ("ema", Slot::MaybeReal(&mut self.ema)),
             ("precision", Slot::Choice(&mut self.precision)),
             ("checkpoint_blocks", Slot::Flag(&mut self.checkpoint_blocks)),
+            ("memory_budget", Slot::MaybeBytes(&mut self.memory_budget)),
             ("seed", Slot::Long(&mut self.seed)),
             ("checkpoint_every", Slot::Long(&mut self.checkpoint_every)),
             ("sample_every", Slot::Long(&mut self.sample_every)),
@@ -243,6 +247,7 @@ impl TrainConfig {
         })?;
         let ema = self.ema.unwrap_or(1.0);
         check("ema", (0.0..=1.0).contains(&ema), || format!("{ema} is not between 0 and 1"))?;
+        check("memory_budget", self.memory_budget != Some(0), || "0 bytes hold nothing".into())?;
         let warmup = self.warmup_steps();
         check("warmup", warmup <= self.steps, || format!("{warmup} is more than the {} steps", self.steps))
     }
