@@ -12,6 +12,7 @@ use mmae::device::Storage;
 use mmae::model::config::{ModelConfig, m2ae_tiny};
 use mmae::train::config::{Precision, RunConfig};
 use mmae::train::monitor::{Event, Log};
+use mmae::train::plan::plan;
 use mmae::train::run::{Run, Summary};
 use mmae::{Context, Error, Result};
 
@@ -282,4 +283,51 @@ fn what_cannot_be_gone_on_with_is_said() {
         .filter(|(_, got, text)| !got.contains(text))
         .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Budgets between what the choices take: the step fits as planned and measured, and going on keeps the choice.
+#[test]
+fn a_memory_budget_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut given = config(&data(folder.path(), 10));
+    (given.train.batch, given.train.micro_batches, given.train.steps) = (8, 1, 2);
+    let ctx = Context::cpu();
+    let planned = |config: &RunConfig| plan(config, Some(ctx.capabilities().clone())).unwrap();
+    let create = |name: &str, budget| {
+        let mut config = given.clone();
+        config.train.memory_budget = Some(budget);
+        let ctx = Context::cpu();
+        Run::create(&ctx, &folder.path().join(name), config, false, &mut |_| {}).map(|run| (ctx, run))
+    };
+    let (_, plain) = create("plain", 1 << 40).unwrap();
+    let whole = planned(&plain.trainer.config).peak_bytes;
+    assert_eq!((plain.trainer.config.train.batch, plain.trainer.config.train.checkpoint_blocks), (8, false));
+    let error = create("none", 1000).err().unwrap().to_string();
+    assert!(error.contains("train.memory_budget") && error.contains("at least"), "{error}");
+    assert!(!folder.path().join("none").exists());
+    let mut seen = Vec::new();
+    let mut budget = whole - 1;
+    for name in ["a", "b", "c"] {
+        let (ctx, mut run) = create(name, budget).unwrap();
+        let chosen = run.trainer.config.clone();
+        let t = &chosen.train;
+        assert_eq!(t.batch * t.micro_batches, 8);
+        seen.push((t.checkpoint_blocks, t.micro_batches > 1));
+        let peak = planned(&chosen).peak_bytes;
+        run.train(1, &AtomicBool::new(false), &mut |_| {}).unwrap();
+        let taken = ctx.pool().peak;
+        println!(
+            "budget {budget}, planned {peak}, taken {taken}, {:?}",
+            (t.batch, t.micro_batches, t.checkpoint_blocks)
+        );
+        assert!(
+            peak <= budget && taken as f64 <= 1.05 * peak as f64,
+            "{peak} planned, {taken} taken, {budget} allowed"
+        );
+        drop(run);
+        let again = Run::resume(&Context::cpu(), &folder.path().join(name), &[], &mut |_| {}).unwrap();
+        assert_eq!(again.trainer.config, chosen);
+        budget = peak - 1;
+    }
+    assert!(seen[0] == (true, false) && seen[1].1 && seen[2].1, "checkpointing first, then parts: {seen:?}");
 }

@@ -38,6 +38,9 @@ pub struct Args {
     /// A TOML file with sections model, loss, train, data
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Most memory of a step, for example 2GiB: turns on checkpointing, then splits the batch, until the plan fits
+    #[arg(long, value_name = "BYTES")]
+    memory_budget: Option<String>,
     /// One setting, for example train.lr=3e-4; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -76,6 +79,9 @@ fn configuration(args: &Args) -> Result<RunConfig> {
     if let Some(path) = &args.data {
         let text = path.to_str().ok_or_else(|| Error::data(path, "the path is not UTF-8; give it another name"))?;
         config.data.path = text.to_owned();
+    }
+    if let Some(budget) = &args.memory_budget {
+        config.set("train.memory_budget", budget)?;
     }
     config.train.seed = args.seed.unwrap_or(config.train.seed);
     config.train.tuned |= args.tuned;

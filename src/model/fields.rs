@@ -54,6 +54,8 @@ pub enum Slot<'a> {
     Long(&'a mut u64),
     /// A step number with a rule of its own when not given.
     MaybeLong(&'a mut Option<u64>),
+    /// A number of bytes, perhaps not given; in text also with a unit, `512MiB`.
+    MaybeBytes(&'a mut Option<u64>),
     /// A finite number.
     Real(&'a mut f64),
     /// A finite number with a rule of its own when not given.
@@ -74,7 +76,7 @@ impl Slot<'_> {
     fn get(&self) -> Value {
         match self {
             Self::Count(value) => Value::Count(**value as u64),
-            Self::MaybeLong(value) => value.map_or(Value::Default, Value::Count),
+            Self::MaybeLong(value) | Self::MaybeBytes(value) => value.map_or(Value::Default, Value::Count),
             Self::Long(value) => Value::Count(**value),
             Self::Real(value) => Value::Real(**value),
             Self::MaybeReal(value) => value.map_or(Value::Default, Value::Real),
@@ -91,6 +93,7 @@ impl Slot<'_> {
         match self {
             Self::Count(_) | Self::Long(_) => "a whole number".into(),
             Self::MaybeLong(_) => format!("a whole number or {DEFAULT}"),
+            Self::MaybeBytes(_) => format!("bytes, such as 512MiB or 2GiB, or {DEFAULT}"),
             Self::Real(_) => "a number".into(),
             Self::MaybeReal(_) => format!("a number or {DEFAULT}"),
             Self::Flag(_) => "true or false".into(),
@@ -104,8 +107,11 @@ impl Slot<'_> {
     fn parse(&self, text: &str) -> Option<Value> {
         let text = text.trim();
         match self {
-            Self::MaybeLong(_) | Self::MaybeReal(_) | Self::MaybeText(_) if text == DEFAULT => Some(Value::Default),
+            Self::MaybeLong(_) | Self::MaybeBytes(_) | Self::MaybeReal(_) | Self::MaybeText(_) if text == DEFAULT => {
+                Some(Value::Default)
+            }
             Self::Count(_) | Self::MaybeLong(_) | Self::Long(_) => text.parse().ok().map(Value::Count),
+            Self::MaybeBytes(_) => byte_count(text).map(Value::Count),
             Self::Real(_) | Self::MaybeReal(_) => text.parse().ok().map(Value::Real),
             Self::Flag(_) => text.parse().ok().map(Value::Flag),
             Self::Text(_) | Self::MaybeText(_) | Self::Choice(_) => Some(Value::Text(text.into())),
@@ -121,6 +127,8 @@ impl Slot<'_> {
             (Self::Count(slot), Value::Count(v)) => usize::try_from(*v).map(|v| **slot = v).is_ok(),
             (Self::Long(slot), Value::Count(v)) if i64::try_from(*v).is_ok() => store(slot, *v),
             (Self::MaybeLong(slot), Value::Count(v)) if i64::try_from(*v).is_ok() => store(slot, Some(*v)),
+            (Self::MaybeBytes(slot), Value::Count(v)) if i64::try_from(*v).is_ok() => store(slot, Some(*v)),
+            (Self::MaybeBytes(slot), Value::Text(v)) => byte_count(v).is_some_and(|v| store(slot, Some(v))),
             (Self::Real(slot), Value::Real(v)) if v.is_finite() => store(slot, *v),
             (Self::Real(slot), Value::Count(v)) => store(slot, *v as f64),
             (Self::MaybeReal(slot), Value::Real(v)) if v.is_finite() => store(slot, Some(*v)),
@@ -131,11 +139,28 @@ impl Slot<'_> {
             (Self::List(slot), Value::List(v)) => store(slot, v.clone()),
             (Self::Choice(choice), Value::Text(v)) => choice.choose(v),
             (Self::MaybeLong(slot), Value::Default) => store(slot, None),
+            (Self::MaybeBytes(slot), Value::Default) => store(slot, None),
             (Self::MaybeReal(slot), Value::Default) => store(slot, None),
             (Self::MaybeText(slot), Value::Default) => store(slot, None),
             _ => false,
         }
     }
+}
+
+/// `512MiB`, `2 GiB` or plain bytes; at most `i64::MAX`.
+fn byte_count(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(digits)?;
+    let shift = match unit.trim_start() {
+        "" | "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        "TiB" => 40,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(1 << shift).filter(|count| i64::try_from(*count).is_ok())
 }
 
 fn store<T>(slot: &mut &mut T, value: T) -> bool {

@@ -97,6 +97,8 @@ pub struct TrainConfig {
     pub checkpoint_blocks: bool,
     /// Take the variants of kernels that `mmae tune` measured on this device, not those chosen by rule.
     pub tuned: bool,
+    /// Most bytes that a step may take; a new run changes `checkpoint_blocks`, `batch` and `micro_batches` to stay within.
+    pub memory_budget: Option<u64>,
     /// Seed of initial weights, order of samples, masks and dropouts.
     pub seed: u64,
     /// Steps between checkpoints; 0: only at the end.
@@ -133,6 +135,7 @@ impl Default for TrainConfig {
             precision: Precision::F32,
             checkpoint_blocks: false,
             tuned: false,
+            memory_budget: None,
             seed: 0,
             checkpoint_every: 500,
             sample_every: 500,
@@ -165,6 +168,7 @@ impl Section for TrainConfig {
             ("precision", Slot::Choice(&mut self.precision)),
             ("checkpoint_blocks", Slot::Flag(&mut self.checkpoint_blocks)),
             ("tuned", Slot::Flag(&mut self.tuned)),
+            ("memory_budget", Slot::MaybeBytes(&mut self.memory_budget)),
             ("seed", Slot::Long(&mut self.seed)),
             ("checkpoint_every", Slot::Long(&mut self.checkpoint_every)),
             ("sample_every", Slot::Long(&mut self.sample_every)),
@@ -247,6 +251,7 @@ impl TrainConfig {
         })?;
         let ema = self.ema.unwrap_or(1.0);
         check("ema", (0.0..=1.0).contains(&ema), || format!("{ema} is not between 0 and 1"))?;
+        check("memory_budget", self.memory_budget != Some(0), || "0 bytes hold nothing".into())?;
         let warmup = self.warmup_steps();
         check("warmup", warmup <= self.steps, || format!("{warmup} is more than the {} steps", self.steps))
     }

@@ -71,6 +71,7 @@ fn validation_names_the_field() {
         ("batch", TrainConfig { batch: usize::MAX, ..base.clone() }),
         ("micro_batches", TrainConfig { micro_batches: 0, ..base.clone() }),
         ("log_every", TrainConfig { log_every: 0, ..base.clone() }),
+        ("memory_budget", TrainConfig { memory_budget: Some(0), ..base.clone() }),
         ("lr", TrainConfig { lr: 0.0, ..base.clone() }),
         ("lr", TrainConfig { lr: f64::NAN, ..base.clone() }),
         ("eps", TrainConfig { eps: -1.0, ..base.clone() }),

@@ -1,5 +1,6 @@
 //! The training loop, checkpoints and the run directory.
 
+pub mod budget;
 pub mod checkpoint;
 pub mod config;
 pub mod evaluate;

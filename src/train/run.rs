@@ -13,7 +13,7 @@ use super::monitor::{Event, Log, Monitor, Report, require_finite};
 use super::plan::plan;
 use super::run_dir::RunDir;
 use super::trainer::{Trainer, expected};
-use super::{files, grid, metrics, plot, samples, tuning};
+use super::{budget, files, grid, metrics, plot, samples, tuning};
 use crate::data::{Augment, Batch, Collator, Dataset, Loader, LoaderOptions, Tokenizer};
 use crate::device::Context;
 use crate::error::{Error, Result};
@@ -21,8 +21,15 @@ use crate::error::{Error, Result};
 /// Samples in a sample picture.
 const SAMPLES: usize = 6;
 /// Fields that a run cannot change once it has begun: shapes, and what fixes which samples a step sees.
-const FIXED: [&str; 6] =
-    ["model.", "train.seed", "train.batch", "train.micro_batches", "train.freeze", "data.tokenizer"];
+const FIXED: [&str; 7] = [
+    "model.",
+    "train.seed",
+    "train.batch",
+    "train.micro_batches",
+    "train.memory_budget",
+    "train.freeze",
+    "data.tokenizer",
+];
 
 /// A run that can train.
 pub struct Run {
@@ -50,7 +57,8 @@ pub struct Summary {
 
 impl Run {
     /// Starts a run in the folder `root`. The tokenizer is the one that `data.tokenizer` names, else one trained on the
-    /// captions with at most `model.vocab` ids; either way `model.vocab` becomes its size. `force` replaces an earlier run,
+    /// captions with at most `model.vocab` ids; either way `model.vocab` becomes its size. What `train.memory_budget` asks for
+    /// is chosen here and written into the run's configuration. `force` replaces an earlier run,
     /// once all else is in order.
     ///
     /// # Errors
@@ -67,6 +75,7 @@ impl Run {
             None => Tokenizer::train(&dataset.captions(), config.model.vocab)?,
         };
         config.model.vocab = tokenizer.vocab();
+        let fitted = budget::fit(&mut config, ctx.capabilities())?;
         require_fit(ctx, &config)?;
         let pictured = pictured(&config, &dataset, &tokenizer)?;
         let trainer = Trainer::new(ctx, &config)?;
@@ -77,6 +86,7 @@ impl Run {
         }
         let run = Self { dir, trainer, tokenizer: Arc::new(tokenizer), dataset, pictured };
         run.describe(report)?;
+        fitted.map_or(Ok(()), |said| run.note(report, &said))?;
         Ok(run)
     }
 
