@@ -107,8 +107,10 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
             if (CELLS > 3u) { c3 = grow(c3, x, load_weight(cell + 3u * WORKGROUP, k)); }
         }
     }
-    for (var column = 0u; column < CELLS; column++) {
-        for (var block = 0u; block < BLOCKS; block++) {
+    let blocks = blocks_from(row);
+    let columns = columns_from(cell - lid, (p.width + 3u) / 4u);
+    for (var column = 0u; column < columns; column++) {
+        for (var block = 0u; block < blocks; block++) {
             store_block(row + 4u * block, cell + column * WORKGROUP, c0.r0);
             c0 = turned(c0);
         }

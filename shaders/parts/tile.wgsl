@@ -31,3 +31,8 @@ fn grow(sum: Blocks, x: Blocks, rows: mat4x4<f32>) -> Blocks {
 // The next block takes the first one's place: the text of a store then stands in a loop, once. Written out for every
 // block it would be what compilers take longest over.
 fn turned(sum: Blocks) -> Blocks { return Blocks(sum.r1, sum.r2, sum.r3, sum.r3); }
+
+// Blocks of a tile that begin before the last row, and its columns of cells that begin before the last of `cells`. Known
+// only when the kernel runs, so that a compiler leaves the loops over them loops.
+fn blocks_from(row: u32) -> u32 { return min(BLOCKS, (p.rows - row + 3u) / 4u); }
+fn columns_from(first: u32, cells: u32) -> u32 { return min(CELLS, (cells - first + WORKGROUP - 1u) / WORKGROUP); }
