@@ -4,13 +4,14 @@
 // q, do, dq (B, H, I, d), k, v (B, H, J, d), mask F32 (B, J), statistics F32 (B, H, 2, I): lse and delta.
 //
 // Work: as in attention, one invocation owns four queries and SLICE cells of their gradients in registers; keys come in
-// blocks of KEYS. Matrices of scores have the keys as columns, so that the exponential takes four queries at a time.
+// blocks of KEYS, loaded for all invocations of a group at once. Matrices of scores have the keys as columns, so that the
+// exponential takes four queries at a time.
 // Cost: 2 B H I J d (2 slices + 1) FLOPs; K and V are read once per four queries, mostly from caches.
 
 override SLICE: u32 = 8u;      // cells of a row per invocation: 4, 8 or 16, as registers allow
-override KEYS: u32 = 16u;      // keys per block: 16, or 4 where keys are few and compiling would take longer than running
+override KEYS: u32 = 16u;      // keys per block: 4, 8 or 16, as registers allow
 override WORKGROUP: u32 = 8u;
-// Params, add and places stand in parts/attention.wgsl, which all three kernels of attention share.
+// Params and add stand in parts/attention.wgsl, which all three kernels of attention share.
 
 @group(0) @binding(0) var<storage, read> q: array<Stored4>;
 @group(0) @binding(1) var<storage, read> k: array<Stored4>;
@@ -20,21 +21,24 @@ override WORKGROUP: u32 = 8u;
 @group(0) @binding(5) var<storage, read> statistics: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> dq: array<Stored4>;
 
+const K = 0u;
+const V = 1u;
+
+// Where a key lies in its head. Past the end the last one repeats: it gets no weight.
+fn place(key: u32) -> u32 { return min(key, p.keys - 1u) * p.cells; }
+
+fn cell(operand: u32, place: u32, offset: u32) -> vec4<f32> {
+    if (operand == K) { return unpack4(k[place + offset]); }
+    return unpack4(v[place + offset]);
+}
+
 fn load_q(head: u32, row: u32, cell: u32) -> mat4x4<f32> {
-    let at = places(head, row, p.queries, cell);
+    let at = own_places(head, row, p.queries, cell);
     return mat4x4(unpack4(q[at.x]), unpack4(q[at.y]), unpack4(q[at.z]), unpack4(q[at.w]));
 }
 fn load_grad(head: u32, row: u32, cell: u32) -> mat4x4<f32> {
-    let at = places(head, row, p.queries, cell);
+    let at = own_places(head, row, p.queries, cell);
     return mat4x4(unpack4(grad[at.x]), unpack4(grad[at.y]), unpack4(grad[at.z]), unpack4(grad[at.w]));
-}
-fn load_k(head: u32, row: u32, cell: u32) -> mat4x4<f32> {
-    let at = places(head, row, p.keys, cell);
-    return mat4x4(unpack4(k[at.x]), unpack4(k[at.y]), unpack4(k[at.z]), unpack4(k[at.w]));
-}
-fn load_v(head: u32, row: u32, cell: u32) -> mat4x4<f32> {
-    let at = places(head, row, p.keys, cell);
-    return mat4x4(unpack4(v[at.x]), unpack4(v[at.y]), unpack4(v[at.z]), unpack4(v[at.w]));
 }
 
 // Which of four keys count: those that exist and are not masked.
@@ -60,13 +64,20 @@ fn slopes(s: mat4x4<f32>, g: mat4x4<f32>, lse: vec4<f32>, delta: vec4<f32>, live
         slope(s[2], g[2], lse, delta, live.z), slope(s[3], g[3], lse, delta, live.w)));
 }
 
-fn store(head: u32, query: u32, cell: u32, sum: mat4x4<f32>) {
-    if (cell >= p.cells) { return; }
+fn store_cell(head: u32, query: u32, cell: u32, sum: mat4x4<f32>) {
+    if (cell >= p.cells || query >= p.queries) { return; }
     let at = (head * p.queries + query) * p.cells + cell;
     dq[at] = pack4(sum[0]);
     if (query + 1u < p.queries) { dq[at + p.cells] = pack4(sum[1]); }
     if (query + 2u < p.queries) { dq[at + 2u * p.cells] = pack4(sum[2]); }
     if (query + 3u < p.queries) { dq[at + 3u * p.cells] = pack4(sum[3]); }
+}
+
+fn store(head: u32, query: u32, cell: u32, sum: Quad) {
+    store_cell(head, query, cell, sum.a);
+    store_cell(head, query, cell + 1u, sum.b);
+    store_cell(head, query, cell + 2u, sum.c);
+    store_cell(head, query, cell + 3u, sum.d);
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -76,64 +87,50 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let head = group / (p.tiles * p.slices);
     let query = (group % p.tiles * WORKGROUP + lid) * 4u;
     let slice = group / p.tiles % p.slices * SLICE;
-    if (head >= p.batches || query >= p.queries) { return; }
+    if (head >= p.batches) { return; }
     let lse = statistic(head, 0u, query);
     let delta = statistic(head, 1u, query);
-    var d0 = mat4x4<f32>(); var d1 = mat4x4<f32>(); var d2 = mat4x4<f32>(); var d3 = mat4x4<f32>();
-    var d4 = mat4x4<f32>(); var d5 = mat4x4<f32>(); var d6 = mat4x4<f32>(); var d7 = mat4x4<f32>();
-    var d8 = mat4x4<f32>(); var d9 = mat4x4<f32>(); var d10 = mat4x4<f32>(); var d11 = mat4x4<f32>();
-    var d12 = mat4x4<f32>(); var d13 = mat4x4<f32>(); var d14 = mat4x4<f32>(); var d15 = mat4x4<f32>();
+    var d0 = Quad(); var d1 = Quad(); var d2 = Quad(); var d3 = Quad();
+    let base = head * p.keys * p.cells;
     for (var key = 0u; key < p.keys; key += KEYS) {
         var s0 = mat4x4<f32>(); var s1 = mat4x4<f32>(); var s2 = mat4x4<f32>(); var s3 = mat4x4<f32>();
         var g0 = mat4x4<f32>(); var g1 = mat4x4<f32>(); var g2 = mat4x4<f32>(); var g3 = mat4x4<f32>();
+        let first = places(key, lid);
+        let second = places(key + 8u, lid);
         for (var cell = 0u; cell < p.cells; cell++) {
             let columns = transpose(load_q(head, query, cell));
             let grads = transpose(load_grad(head, query, cell));
-            s0 = add(s0, load_k(head, key, cell), columns);
-            g0 = add(g0, load_v(head, key, cell), grads);
-            if (KEYS > 4u) {
-                s1 = add(s1, load_k(head, key + 4u, cell), columns);
-                g1 = add(g1, load_v(head, key + 4u, cell), grads);
-                s2 = add(s2, load_k(head, key + 8u, cell), columns);
-                g2 = add(g2, load_v(head, key + 8u, cell), grads);
-                s3 = add(s3, load_k(head, key + 12u, cell), columns);
-                g3 = add(g3, load_v(head, key + 12u, cell), grads);
+            let x = eight(K, first, base + cell);
+            let y = eight(V, first, base + cell);
+            s0 = add(s0, x.low, columns); g0 = add(g0, y.low, grads);
+            if (KEYS > 4u) { s1 = add(s1, x.high, columns); g1 = add(g1, y.high, grads); }
+            if (KEYS > 8u) {
+                let z = eight(K, second, base + cell);
+                let w = eight(V, second, base + cell);
+                s2 = add(s2, z.low, columns); g2 = add(g2, w.low, grads);
+                s3 = add(s3, z.high, columns); g3 = add(g3, w.high, grads);
             }
         }
         s0 = slopes(s0, g0, lse, delta, live_keys(head, key));
-        if (KEYS > 4u) {
-            s1 = slopes(s1, g1, lse, delta, live_keys(head, key + 4u));
+        if (KEYS > 4u) { s1 = slopes(s1, g1, lse, delta, live_keys(head, key + 4u)); }
+        if (KEYS > 8u) {
             s2 = slopes(s2, g2, lse, delta, live_keys(head, key + 8u));
             s3 = slopes(s3, g3, lse, delta, live_keys(head, key + 12u));
         }
-        // The blocks take turns in s0, so that the text of their products stands here once.
-        for (var at = key; at < min(key + KEYS, p.keys); at += 4u) {
-            let w = s0;
-            s0 = s1; s1 = s2; s2 = s3;
-            d0 = add(d0, w, load_k(head, at, slice)); d1 = add(d1, w, load_k(head, at, slice + 1u));
-            d2 = add(d2, w, load_k(head, at, slice + 2u)); d3 = add(d3, w, load_k(head, at, slice + 3u));
-            if (SLICE > 4u) {
-                d4 = add(d4, w, load_k(head, at, slice + 4u)); d5 = add(d5, w, load_k(head, at, slice + 5u));
-                d6 = add(d6, w, load_k(head, at, slice + 6u)); d7 = add(d7, w, load_k(head, at, slice + 7u));
-            }
+        // The blocks take turns in s0 and s1, so that the text of their products stands here once.
+        for (var at = key; at < min(key + KEYS, p.keys); at += 8u) {
+            let w = s0; let x = s1;
+            s0 = s2; s1 = s3;
+            let rows = places(at, lid);
+            d0 = add_quad(d0, w, x, K, rows, base, slice, KEYS);
+            if (SLICE > 4u) { d1 = add_quad(d1, w, x, K, rows, base, slice + 4u, KEYS); }
             if (SLICE > 8u) {
-                d8 = add(d8, w, load_k(head, at, slice + 8u)); d9 = add(d9, w, load_k(head, at, slice + 9u));
-                d10 = add(d10, w, load_k(head, at, slice + 10u)); d11 = add(d11, w, load_k(head, at, slice + 11u));
-                d12 = add(d12, w, load_k(head, at, slice + 12u)); d13 = add(d13, w, load_k(head, at, slice + 13u));
-                d14 = add(d14, w, load_k(head, at, slice + 14u)); d15 = add(d15, w, load_k(head, at, slice + 15u));
+                d2 = add_quad(d2, w, x, K, rows, base, slice + 8u, KEYS);
+                d3 = add_quad(d3, w, x, K, rows, base, slice + 12u, KEYS);
             }
         }
     }
-    store(head, query, slice, d0); store(head, query, slice + 1u, d1);
-    store(head, query, slice + 2u, d2); store(head, query, slice + 3u, d3);
-    if (SLICE > 4u) {
-        store(head, query, slice + 4u, d4); store(head, query, slice + 5u, d5);
-        store(head, query, slice + 6u, d6); store(head, query, slice + 7u, d7);
-    }
-    if (SLICE > 8u) {
-        store(head, query, slice + 8u, d8); store(head, query, slice + 9u, d9);
-        store(head, query, slice + 10u, d10); store(head, query, slice + 11u, d11);
-        store(head, query, slice + 12u, d12); store(head, query, slice + 13u, d13);
-        store(head, query, slice + 14u, d14); store(head, query, slice + 15u, d15);
-    }
+    store(head, query, slice, d0);
+    if (SLICE > 4u) { store(head, query, slice + 4u, d1); }
+    if (SLICE > 8u) { store(head, query, slice + 8u, d2); store(head, query, slice + 12u, d3); }
 }

@@ -4,8 +4,8 @@
 // image (B, C, S, S), W (D, C, p, p), t (B, N, D) with N = (S/p)^2. It is a matmul of (B N, C p p) by (C p p, D) whose
 // cell operand is read from the image by index arithmetic: no copy of the patches is written.
 //
-// Work: as in matmul, one invocation owns up to 16 tokens x 16 columns of t in registers, as 4x4 matrices whose columns
-// are tokens. The tokens come from the workgroup, so all its invocations read the same pixels at once.
+// Work: as in matmul, one invocation owns up to 32 tokens x 8 columns of t in registers, as 4x4 matrices whose columns
+// are tokens. The tokens come from the workgroup: pixels are loaded for all its invocations at once.
 // Cost: 2 B N D C p p FLOPs; reads the image and W (mostly from caches), writes B N D values.
 
 override ALIGNED: bool = true;  // p is a multiple of 4: every row of a patch is made of whole cells
@@ -50,35 +50,30 @@ fn pixels(start: u32, offset: u32) -> vec4<f32> {
     return select(near, far, shift > 1u);
 }
 
-fn starts(row: u32) -> vec4<u32> {
-    let last = p.rows - 1u;
-    return vec4(patch_start(min(row, last)), patch_start(min(row + 1u, last)), patch_start(min(row + 2u, last)),
-        patch_start(min(row + 3u, last)));
-}
+// Where a token's patch starts. Past the end the last one repeats; it is never stored.
+fn place(token: u32) -> u32 { return patch_start(min(token, p.rows - 1u)); }
 
-fn load_patches(start: vec4<u32>, offset: u32) -> mat4x4<f32> {
-    return mat4x4(pixels(start.x, offset), pixels(start.y, offset), pixels(start.z, offset), pixels(start.w, offset));
-}
+fn cell(operand: u32, place: u32, offset: u32) -> vec4<f32> { return pixels(place, offset); }
 
 // Four rows of W^T: the columns of t in one cell, at the four weights of cell k.
-fn load_weight(cell: u32, k: u32) -> mat4x4<f32> {
+fn load_weight(column: u32, k: u32) -> mat4x4<f32> {
     let row_cells = p.channels * p.side * ((p.side + 3u) / 4u);
-    let at = vec4(k) + min(vec4(4u * cell) + vec4(0u, 1u, 2u, 3u), vec4(p.width - 1u)) * row_cells;
+    let at = vec4(k) + min(vec4(4u * column) + vec4(0u, 1u, 2u, 3u), vec4(p.width - 1u)) * row_cells;
     return transpose(mat4x4(unpack4(weight[at.x]), unpack4(weight[at.y]), unpack4(weight[at.z]), unpack4(weight[at.w])));
 }
 
-fn store_row(row: u32, cell: u32, sum: vec4<f32>) {
-    if (row >= p.rows || 4u * cell >= p.width) { return; }
-    let value = select(vec4(0.0), sum, vec4(4u * cell) + vec4(0u, 1u, 2u, 3u) < vec4(p.width));
-    let at = row * ((p.width + 3u) / 4u) + cell;
-    tokens[at] = pack_output4(epilogue(at, cell, value));
+fn store_row(row: u32, column: u32, sum: vec4<f32>) {
+    if (row >= p.rows || 4u * column >= p.width) { return; }
+    let value = select(vec4(0.0), sum, vec4(4u * column) + vec4(0u, 1u, 2u, 3u) < vec4(p.width));
+    let at = row * ((p.width + 3u) / 4u) + column;
+    tokens[at] = pack_output4(epilogue(at, column, value));
 }
 
-fn store_block(row: u32, cell: u32, sum: mat4x4<f32>) {
-    store_row(row, cell, sum[0]);
-    store_row(row + 1u, cell, sum[1]);
-    store_row(row + 2u, cell, sum[2]);
-    store_row(row + 3u, cell, sum[3]);
+fn store_block(row: u32, column: u32, sum: mat4x4<f32>) {
+    store_row(row, column, sum[0]);
+    store_row(row + 1u, column, sum[1]);
+    store_row(row + 2u, column, sum[2]);
+    store_row(row + 3u, column, sum[3]);
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -87,33 +82,24 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let group = group_index(wid, count);
     if (group >= p.row_tiles * p.column_tiles) { return; }
     let row = group % p.row_tiles * (4u * BLOCKS);
-    let cell = group / p.row_tiles * (CELLS * WORKGROUP) + lid;
-    let s0 = starts(row);
-    let s1 = starts(row + 4u);
-    let s2 = starts(row + 8u);
-    let s3 = starts(row + 12u);
-    var c0 = Blocks(); var c1 = Blocks(); var c2 = Blocks(); var c3 = Blocks();
+    let column = group / p.row_tiles * (CELLS * WORKGROUP) + lid;
+    let rows = rows_from(row, lid);
+    var sum = Tiles();
     let patch_cells = (p.side + 3u) / 4u;
     for (var line = 0u; line < p.channels * p.side; line++) {
         let first = (line / p.side * p.size + line % p.side) * p.row_cells;
         for (var j = 0u; j < patch_cells; j++) {
-            let offset = first + j;
             let k = line * patch_cells + j;
-            let x = Blocks(load_patches(s0, offset), load_patches(s1, offset), load_patches(s2, offset),
-                load_patches(s3, offset));
-            c0 = grow(c0, x, load_weight(cell, k));
-            if (CELLS > 1u) { c1 = grow(c1, x, load_weight(cell + WORKGROUP, k)); }
-            if (CELLS > 2u) { c2 = grow(c2, x, load_weight(cell + 2u * WORKGROUP, k)); }
-            if (CELLS > 3u) { c3 = grow(c3, x, load_weight(cell + 3u * WORKGROUP, k)); }
+            sum = grow(sum, rows, first + j, load_weight(column, k), load_weight(column + WORKGROUP, k));
         }
     }
     let blocks = blocks_from(row);
-    let columns = columns_from(cell - lid, (p.width + 3u) / 4u);
-    for (var column = 0u; column < columns; column++) {
+    let columns = columns_from(column - lid, (p.width + 3u) / 4u);
+    for (var j = 0u; j < columns; j++) {
         for (var block = 0u; block < blocks; block++) {
-            store_block(row + 4u * block, cell + column * WORKGROUP, c0.r0);
-            c0 = turned(c0);
+            store_block(row + 4u * block, column + j * WORKGROUP, sum.c0.r0.low);
+            sum.c0 = next_block(sum.c0);
         }
-        c0 = c1; c1 = c2; c2 = c3;
+        sum.c0 = sum.c1;
     }
 }

@@ -5,8 +5,8 @@
 // t (B, N, D), W (D, C, p, p), bias (C), image (B, C, S, S). It is a matmul of (B N, D) by (D, C p p) whose result is
 // stored where its pixels lie: with p a multiple of 4 four neighbours of a row of W are one cell of the image.
 //
-// Work: as in matmul, one invocation owns up to 16 tokens x 16 columns (four cells of the image) in registers, as
-// 4x4 matrices whose columns are tokens. The tokens come from the workgroup: all its invocations read the same t.
+// Work: as in matmul, one invocation owns up to 32 tokens x 8 columns (two cells of the image) in registers, as 4x4
+// matrices whose columns are tokens. The tokens come from the workgroup: t is loaded for all its invocations at once.
 // Cost: 2 B N D C p p FLOPs; reads t and W (mostly from caches), writes the image once.
 
 override BIAS: bool = false;
@@ -30,37 +30,36 @@ struct Params {
 @group(0) @binding(2) var<storage, read> bias: array<Stored4>;
 @group(0) @binding(3) var<storage, read_write> image: array<Stored4>;
 
-// Four tokens from `row` on at the four steps of cell k. Tokens past the end repeat the last; they are never stored.
-fn load_tokens(row: u32, k: u32) -> mat4x4<f32> {
-    let at = vec4(k) + min(vec4(row) + vec4(0u, 1u, 2u, 3u), vec4(p.rows - 1u)) * ((p.inner + 3u) / 4u);
-    return mat4x4(unpack4(tokens[at.x]), unpack4(tokens[at.y]), unpack4(tokens[at.z]), unpack4(tokens[at.w]));
-}
+// Where a token lies. Past the end the last one repeats; it is never stored.
+fn place(token: u32) -> u32 { return min(token, p.rows - 1u) * ((p.inner + 3u) / 4u); }
+
+fn cell(operand: u32, place: u32, offset: u32) -> vec4<f32> { return unpack4(tokens[place + offset]); }
 
 // The rows 4 k .. 4 k + 3 of W in one cell of columns. Rows past the end repeat the last: t is padded with zeros there.
-fn load_weight(cell: u32, k: u32) -> mat4x4<f32> {
+fn load_weight(column: u32, k: u32) -> mat4x4<f32> {
     let row = min(vec4(4u * k) + vec4(0u, 1u, 2u, 3u), vec4(p.inner - 1u));
-    let at = vec4(min(cell, p.columns - 1u)) + row * p.columns;
+    let at = vec4(min(column, p.columns - 1u)) + row * p.columns;
     return mat4x4(unpack4(weight[at.x]), unpack4(weight[at.y]), unpack4(weight[at.z]), unpack4(weight[at.w]));
 }
 
-fn store_row(row: u32, cell: u32, sum: vec4<f32>) {
-    if (row >= p.rows || cell >= p.columns) { return; }
+fn store_row(row: u32, column: u32, sum: vec4<f32>) {
+    if (row >= p.rows || column >= p.columns) { return; }
     let patch_cells = p.side / 4u;
     let n = row % (p.across * p.down);
-    let line = cell / patch_cells;  // c p + i
+    let line = column / patch_cells;  // c p + i
     let y = n / p.across * p.side + line % p.side;
-    let x = n % p.across * patch_cells + cell % patch_cells;
+    let x = n % p.across * patch_cells + column % patch_cells;
     let plane = row / (p.across * p.down) * p.channels + line / p.side;
     var value = sum;
     if (BIAS) { value += unpack4(bias[line / p.side / 4u])[line / p.side % 4u]; }
     image[(plane * p.size + y) * (p.size / 4u) + x] = pack4(value);
 }
 
-fn store_block(row: u32, cell: u32, sum: mat4x4<f32>) {
-    store_row(row, cell, sum[0]);
-    store_row(row + 1u, cell, sum[1]);
-    store_row(row + 2u, cell, sum[2]);
-    store_row(row + 3u, cell, sum[3]);
+fn store_block(row: u32, column: u32, sum: mat4x4<f32>) {
+    store_row(row, column, sum[0]);
+    store_row(row + 1u, column, sum[1]);
+    store_row(row + 2u, column, sum[2]);
+    store_row(row + 3u, column, sum[3]);
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -69,24 +68,20 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let group = group_index(wid, count);
     if (group >= p.row_tiles * p.column_tiles) { return; }
     let row = group % p.row_tiles * (4u * BLOCKS);
-    let cell = group / p.row_tiles * (CELLS * WORKGROUP) + lid;
-    var c0 = Blocks(); var c1 = Blocks(); var c2 = Blocks(); var c3 = Blocks();
+    let column = group / p.row_tiles * (CELLS * WORKGROUP) + lid;
+    let rows = rows_from(row, lid);
+    var sum = Tiles();
     let steps = (p.inner + 3u) / 4u;
     for (var k = 0u; k < steps; k++) {
-        let x = Blocks(load_tokens(row, k), load_tokens(row + 4u, k), load_tokens(row + 8u, k),
-            load_tokens(row + 12u, k));
-        c0 = grow(c0, x, load_weight(cell, k));
-        if (CELLS > 1u) { c1 = grow(c1, x, load_weight(cell + WORKGROUP, k)); }
-        if (CELLS > 2u) { c2 = grow(c2, x, load_weight(cell + 2u * WORKGROUP, k)); }
-        if (CELLS > 3u) { c3 = grow(c3, x, load_weight(cell + 3u * WORKGROUP, k)); }
+        sum = grow(sum, rows, k, load_weight(column, k), load_weight(column + WORKGROUP, k));
     }
     let blocks = blocks_from(row);
-    let columns = columns_from(cell - lid, p.columns);
-    for (var column = 0u; column < columns; column++) {
+    let columns = columns_from(column - lid, p.columns);
+    for (var j = 0u; j < columns; j++) {
         for (var block = 0u; block < blocks; block++) {
-            store_block(row + 4u * block, cell + column * WORKGROUP, c0.r0);
-            c0 = turned(c0);
+            store_block(row + 4u * block, column + j * WORKGROUP, sum.c0.r0.low);
+            sum.c0 = next_block(sum.c0);
         }
-        c0 = c1; c1 = c2; c2 = c3;
+        sum.c0 = sum.c1;
     }
 }

@@ -3,10 +3,9 @@
 // dt (B, N, D), image (B, C, S, S), dW F32 (D, C, p, p), n = y (S/p) + x. With dt and the image exchanged for the input
 // and the output gradient of patch_conv_transposed it is the gradient of that one's weight.
 //
-// Work: as in matmul, one invocation owns up to 16 rows (d) x 16 weights (four cells of rows of patches) in registers,
-// and walks the tokens four at a time. `parts` > 1 cuts the samples into parts,
-// each with its own partial dW (parts, D, C, p, p), summed in order afterwards: more workgroups, the same result on
-// every run.
+// Work: as in matmul, one invocation owns up to 32 rows (d) x 8 weights (two cells of rows of patches) in registers, and
+// walks the tokens four at a time. `parts` > 1 cuts the samples into parts, each with its own partial dW
+// (parts, D, C, p, p), summed in order afterwards: more workgroups, the same result on every run.
 // Cost: 2 B N D C p p FLOPs; reads dt and the image (mostly from caches), writes parts D C p p values.
 
 override ALIGNED: bool = true;  // p is a multiple of 4: every row of a patch is made of whole cells
@@ -59,12 +58,10 @@ fn patch_start(place: vec3<u32>) -> u32 {
     return (place.z * p.channels * p.size + place.y * p.side) * (4u * p.row_cells) + place.x * p.side;
 }
 
-// Four rows d of dt^T at four tokens.
-fn load_tokens(row: u32, token: vec4<u32>) -> mat4x4<f32> {
-    let cells = (p.rows + 3u) / 4u;
-    let at = vec4(min(row / 4u, cells - 1u)) + token * cells;
-    return transpose(mat4x4(unpack4(tokens[at.x]), unpack4(tokens[at.y]), unpack4(tokens[at.z]), unpack4(tokens[at.w])));
-}
+// Where a cell of four rows d lies in a token. Past the end the last one repeats; it is never stored.
+fn place(i: u32) -> u32 { return min(i, (p.rows + 3u) / 4u - 1u); }
+
+fn cell(operand: u32, place: u32, offset: u32) -> vec4<f32> { return unpack4(tokens[place + offset]); }
 
 // The same four weights' pixels at four tokens; tokens past the end of the line count nothing.
 fn load_pixels(start: vec4<u32>, offset: u32, live: vec4<f32>) -> mat4x4<f32> {
@@ -73,23 +70,23 @@ fn load_pixels(start: vec4<u32>, offset: u32, live: vec4<f32>) -> mat4x4<f32> {
 }
 
 // Where a cell of weights lies in a patch, in cells of the image from the start of the patch.
-fn offset_of(cell: u32) -> u32 {
+fn offset_of(column: u32) -> u32 {
     let patch_cells = (p.side + 3u) / 4u;
-    let line = min(cell, p.columns - 1u) / patch_cells;
-    return (line / p.side * p.size + line % p.side) * p.row_cells + min(cell, p.columns - 1u) % patch_cells;
+    let line = min(column, p.columns - 1u) / patch_cells;
+    return (line / p.side * p.size + line % p.side) * p.row_cells + min(column, p.columns - 1u) % patch_cells;
 }
 
-fn store_row(part: u32, row: u32, cell: u32, sum: vec4<f32>) {
-    if (row >= p.rows || cell >= p.columns) { return; }
-    let j = vec4(cell % ((p.side + 3u) / 4u) * 4u) + vec4(0u, 1u, 2u, 3u);
-    weight[(part * p.rows + row) * p.columns + cell] = select(vec4(0.0), sum, j < vec4(p.side));
+fn store_row(part: u32, row: u32, column: u32, sum: vec4<f32>) {
+    if (row >= p.rows || column >= p.columns) { return; }
+    let j = vec4(column % ((p.side + 3u) / 4u) * 4u) + vec4(0u, 1u, 2u, 3u);
+    weight[(part * p.rows + row) * p.columns + column] = select(vec4(0.0), sum, j < vec4(p.side));
 }
 
-fn store_block(part: u32, row: u32, cell: u32, sum: mat4x4<f32>) {
-    store_row(part, row, cell, sum[0]);
-    store_row(part, row + 1u, cell, sum[1]);
-    store_row(part, row + 2u, cell, sum[2]);
-    store_row(part, row + 3u, cell, sum[3]);
+fn store_block(part: u32, row: u32, column: u32, sum: mat4x4<f32>) {
+    store_row(part, row, column, sum[0]);
+    store_row(part, row + 1u, column, sum[1]);
+    store_row(part, row + 2u, column, sum[2]);
+    store_row(part, row + 3u, column, sum[3]);
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -99,37 +96,32 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let part = group / (p.row_tiles * p.column_tiles);
     if (part >= p.parts) { return; }
     let row = group % p.row_tiles * (4u * BLOCKS);
-    let cell = group / p.row_tiles % p.column_tiles * (CELLS * WORKGROUP) + lid;
-    let offset0 = offset_of(cell);
-    let offset1 = offset_of(cell + WORKGROUP);
-    let offset2 = offset_of(cell + 2u * WORKGROUP);
-    let offset3 = offset_of(cell + 3u * WORKGROUP);
+    let column = group / p.row_tiles % p.column_tiles * (CELLS * WORKGROUP) + lid;
+    let offset0 = offset_of(column);
+    let offset1 = offset_of(column + WORKGROUP);
+    let cells = places(row / 4u, lid);
     let samples = (p.samples + p.parts - 1u) / p.parts;
     let end = min((part + 1u) * samples, p.samples) * p.down * p.across;
-    var place = vec3(0u, 0u, part * samples);
-    var c0 = Blocks(); var c1 = Blocks(); var c2 = Blocks(); var c3 = Blocks();
+    var here = vec3(0u, 0u, part * samples);
+    var sum = Tiles();
     for (var i = part * samples * p.down * p.across; i < end; i += 4u) {
-        let second = next(place); let third = next(second); let fourth = next(third);
+        let second = next(here); let third = next(second); let fourth = next(third);
         let inside = vec4(i) + vec4(0u, 1u, 2u, 3u) < vec4(end);
         let live = select(vec4(0.0), vec4(1.0), inside);
         let token = select(vec4(i), vec4(i) + vec4(0u, 1u, 2u, 3u), inside);
-        let start = select(vec4(0u), vec4(patch_start(place), patch_start(second), patch_start(third),
+        let start = select(vec4(0u), vec4(patch_start(here), patch_start(second), patch_start(third),
             patch_start(fourth)), inside);
-        place = next(fourth);
-        let x = Blocks(load_tokens(row, token), load_tokens(row + 4u, token), load_tokens(row + 8u, token),
-            load_tokens(row + 12u, token));
-        c0 = grow(c0, x, load_pixels(start, offset0, live));
-        if (CELLS > 1u) { c1 = grow(c1, x, load_pixels(start, offset1, live)); }
-        if (CELLS > 2u) { c2 = grow(c2, x, load_pixels(start, offset2, live)); }
-        if (CELLS > 3u) { c3 = grow(c3, x, load_pixels(start, offset3, live)); }
+        here = next(fourth);
+        sum = grow_turned(sum, cells, token * ((p.rows + 3u) / 4u), load_pixels(start, offset0, live),
+            load_pixels(start, offset1, live));
     }
     let blocks = blocks_from(row);
-    let columns = columns_from(cell - lid, p.columns);
-    for (var column = 0u; column < columns; column++) {
+    let columns = columns_from(column - lid, p.columns);
+    for (var j = 0u; j < columns; j++) {
         for (var block = 0u; block < blocks; block++) {
-            store_block(part, row + 4u * block, cell + column * WORKGROUP, c0.r0);
-            c0 = turned(c0);
+            store_block(part, row + 4u * block, column + j * WORKGROUP, sum.c0.r0.low);
+            sum.c0 = next_block(sum.c0);
         }
-        c0 = c1; c1 = c2; c2 = c3;
+        sum.c0 = sum.c1;
     }
 }

@@ -1,4 +1,4 @@
-// What the three kernels of attention share: parameters, places of rows, products of 4x4 matrices in registers.
+// What the three kernels of attention share: parameters, products of 4x4 matrices in registers.
 
 struct Params {
     batches: u32,  // samples times heads
@@ -13,7 +13,7 @@ struct Params {
 }
 
 fn add_row(sum: vec4<f32>, rows: mat4x4<f32>, x: vec4<f32>) -> vec4<f32> {
-    return sum + rows[0] * x.x + rows[1] * x.y + rows[2] * x.z + rows[3] * x.w;
+    return fma(rows[3], vec4(x.w), fma(rows[2], vec4(x.z), fma(rows[1], vec4(x.y), fma(rows[0], vec4(x.x), sum))));
 }
 
 // Column i of the sum grows by the rows weighted with column i of x.
@@ -22,7 +22,27 @@ fn add(sum: mat4x4<f32>, x: mat4x4<f32>, rows: mat4x4<f32>) -> mat4x4<f32> {
         add_row(sum[3], rows, x[3]));
 }
 
-// Cells of four rows of one head. Past the end the last ones repeat: they get no weight, or are not stored.
-fn places(head: u32, row: u32, rows: u32, cell: u32) -> vec4<u32> {
-    return (head * rows + min(row + vec4(0u, 1u, 2u, 3u), vec4(rows - 1u))) * p.cells + min(cell, p.cells - 1u);
+// The same for eight rows; of a block of four rows, only the low half counts.
+fn add_eight(sum: mat4x4<f32>, low: mat4x4<f32>, high: mat4x4<f32>, rows: Eight, block: u32) -> mat4x4<f32> {
+    let next = add(sum, low, rows.low);
+    if (block > 4u) { return add(next, high, rows.high); }
+    return next;
+}
+
+// Four cells of four rows.
+struct Quad { a: mat4x4<f32>, b: mat4x4<f32>, c: mat4x4<f32>, d: mat4x4<f32> }
+
+// Four cells from `cell` on grow by eight rows of an operand. Cells past the end repeat the last; they are not stored.
+fn add_quad(sum: Quad, low: mat4x4<f32>, high: mat4x4<f32>, operand: u32, rows: Places, base: u32, cell: u32,
+        block: u32) -> Quad {
+    let at = base + min(vec4(cell) + vec4(0u, 1u, 2u, 3u), vec4(p.cells - 1u));
+    return Quad(add_eight(sum.a, low, high, eight(operand, rows, at.x), block),
+        add_eight(sum.b, low, high, eight(operand, rows, at.y), block),
+        add_eight(sum.c, low, high, eight(operand, rows, at.z), block),
+        add_eight(sum.d, low, high, eight(operand, rows, at.w), block));
+}
+
+// Cells of four own rows of one head. Past the end the last ones repeat: they are not stored.
+fn own_places(head: u32, row: u32, rows: u32, cell: u32) -> vec4<u32> {
+    return (head * rows + min(row + vec4(0u, 1u, 2u, 3u), vec4(rows - 1u))) * p.cells + cell;
 }

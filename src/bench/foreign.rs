@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use naga::{Expression, Literal, Module, TypeInner};
 
 use crate::device::{
-    Context, EpilogueKind, Fitted, Kernel, Language, Matrix, Part, Source, Storage, Substitute, Variant, parse,
+    Context, EpilogueKind, Fitted, Kernel, Language, Loads, Matrix, Part, Source, Storage, Substitute, Variant, parse,
     translate, validate,
 };
 use crate::error::{Error, Result, nearest};
@@ -181,6 +181,7 @@ fn plain() -> Variant {
         epilogue: EpilogueKind::None,
         immediates: true,
         matrix: Matrix::M16,
+        loads: Loads::Each,
     }
 }
 

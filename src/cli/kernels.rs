@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Common, print, print_json};
 use crate::device::{
-    Binding, EpilogueKind, Kernel, Language, Matrix, Source, Storage, Translation, Variant, translate,
+    Binding, EpilogueKind, Kernel, Language, Loads, Matrix, Source, Storage, Translation, Variant, translate,
 };
 use crate::error::{Error, Result, nearest};
 use crate::kernels::ALL;
@@ -27,6 +27,9 @@ pub struct Args {
     /// Size of cooperative matrices, for kernels that use them
     #[arg(long, requires = "print", default_value = "16x16x16", value_parser = matrices())]
     matrix: Matrix,
+    /// Who loads what all invocations of a workgroup need, for kernels that have such cells
+    #[arg(long, requires = "print", default_value = "each", value_parser = loads())]
+    loads: Loads,
     /// Translate: what a Vulkan, Metal or DirectX driver would be given
     #[arg(long, requires = "print", value_parser = languages())]
     to: Option<Language>,
@@ -48,6 +51,11 @@ fn epilogues() -> impl TypedValueParser<Value = EpilogueKind> {
 fn matrices() -> impl TypedValueParser<Value = Matrix> {
     PossibleValuesParser::new(Matrix::ALL.map(Matrix::name))
         .map(|name| Matrix::ALL.into_iter().find(|m| m.name() == name).unwrap_or(Matrix::M16))
+}
+
+fn loads() -> impl TypedValueParser<Value = Loads> {
+    PossibleValuesParser::new(Loads::ALL.map(Loads::name))
+        .map(|name| Loads::ALL.into_iter().find(|l| l.name() == name).unwrap_or(Loads::Each))
 }
 
 fn languages() -> impl TypedValueParser<Value = Language> {
@@ -128,6 +136,7 @@ fn show(kernel: &'static Kernel, args: &Args, common: &Common) -> Result<()> {
         output: storage.dtype(),
         epilogue: args.epilogue.unwrap_or_default(),
         matrix: args.matrix,
+        loads: args.loads,
         immediates: true,
     };
     let source = Source::join(kernel, variant, None);

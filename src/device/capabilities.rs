@@ -1,6 +1,6 @@
 //! What the device can do, and how each missing ability is replaced.
 
-use super::kernel::{Matrix, Storage};
+use super::kernel::{Loads, Matrix, Storage};
 
 /// Features and limits in use. Nothing is required: each has a fallback.
 #[derive(Clone, Debug)]
@@ -15,7 +15,7 @@ pub struct Capabilities {
     pub software: bool,
     /// Native f16 storage (else packed halves).
     pub f16: bool,
-    /// Subgroup operations (no kernel needs them).
+    /// Subgroup operations; no kernel needs them.
     pub subgroups: bool,
     /// Invocations of a subgroup, where all subgroups have the same number.
     pub subgroup_size: Option<u32>,
@@ -77,6 +77,13 @@ impl Capabilities {
             max_buffer: 1 << 40,
             half: Storage::F16Packed,
         }
+    }
+
+    /// Who loads what all invocations of a workgroup need. Processors that run eight invocations as one vector load for one
+    /// after another; hardware does it at once.
+    #[must_use]
+    pub fn loads(&self) -> Loads {
+        if self.software && self.subgroup_size == Some(8) { Loads::Shared } else { Loads::Each }
     }
 
     /// One line for logs and reports.

@@ -34,8 +34,10 @@ pub enum Part {
     Gelu,
     /// Parameters and products of the attention kernels.
     Attention,
-    /// A tile of a product in registers.
+    /// A tile of a product in registers. After [`Part::Loads`].
     Tile,
+    /// Eight cells that all invocations of a workgroup need: which of two files, the device decides.
+    Loads,
     /// Types of the device's cooperative matrices. Such a kernel takes native halves only.
     Matrix,
 }
@@ -51,6 +53,7 @@ impl Part {
             Self::Attention => ("parts/attention.wgsl", include_str!("../../shaders/parts/attention.wgsl")),
             Self::Tile => ("parts/tile.wgsl", include_str!("../../shaders/parts/tile.wgsl")),
             Self::Gelu => ("parts/gelu.wgsl", include_str!("../../shaders/parts/gelu.wgsl")),
+            Self::Loads => Loads::Each.file(),
             Self::Matrix => Matrix::M16.file(),
         }
     }
@@ -203,6 +206,38 @@ impl Matrix {
         match self {
             Self::M8 => ("parts/matrix_8.wgsl", include_str!("../../shaders/parts/matrix_8.wgsl")),
             Self::M16 => ("parts/matrix_16.wgsl", include_str!("../../shaders/parts/matrix_16.wgsl")),
+        }
+    }
+}
+
+/// Who loads what all invocations of a workgroup need: which of two files stands for [`Part::Loads`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Loads {
+    /// Every invocation.
+    Each,
+    /// Each of eight invocations an eighth, shown to the others by subgroup operations.
+    Shared,
+}
+
+impl Loads {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Each, Self::Shared];
+
+    /// Name as in `--loads`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Each => "each",
+            Self::Shared => "shared",
+        }
+    }
+
+    /// File name and text.
+    #[must_use]
+    pub const fn file(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Each => ("parts/loads_each.wgsl", include_str!("../../shaders/parts/loads_each.wgsl")),
+            Self::Shared => ("parts/loads_shared.wgsl", include_str!("../../shaders/parts/loads_shared.wgsl")),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "attention",
     source: include_str!("../../shaders/attention.wgsl"),
-    parts: &[Part::Grid, Part::Attention],
+    parts: &[Part::Grid, Part::Loads, Part::Attention],
     bindings: &[
         Binding::stored("q"),
         Binding::stored("k"),
@@ -49,7 +49,7 @@ pub(super) struct Params {
 pub(super) struct Cut {
     pub params: Params,
     pub slice: usize,
-    /// Rows of the other side taken together: 16 or 4.
+    /// Rows of the other side taken together: 4, 8 or 16.
     pub block: usize,
     pub workgroup: usize,
 }
@@ -91,7 +91,7 @@ impl Cut {
             masked: 0,
         };
         // Wide blocks pay off where there are many, and on GPUs their registers are missing elsewhere.
-        let block = if ctx.capabilities().software && others >= 64 { 16 } else { 4 };
+        let block = if !ctx.capabilities().software { 4 } else if others >= 64 { 16 } else { 8 };
         Ok(Self { params, slice, block, workgroup })
     }
 
@@ -271,7 +271,7 @@ pub const FAULTS: &[Fault] = &[
     Fault { find: "l = l * f +", replace: "l = l +" },
     Fault { find: "sum[1] * by.y", replace: "sum[1]" },
     Fault { find: "mask[head / p.heads", replace: "mask[head" },
-    Fault { find: "s0 = s1; s1 = s2;", replace: "s0 = s1;" },
+    Fault { find: "s0 = s2; s1 = s3;", replace: "s0 = s2;" },
     Fault { find: "m + log(l)", replace: "log(l)" },
     Fault { find: "1.0 / l, l > vec4(0.0)", replace: "1.0 / l, l > vec4(-1.0)" },
 ];

@@ -11,7 +11,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "attention_backward_key",
     source: include_str!("../../shaders/attention_backward_key.wgsl"),
-    parts: &[Part::Grid, Part::Attention],
+    parts: &[Part::Grid, Part::Loads, Part::Attention],
     bindings: &[
         Binding::stored("q"),
         Binding::stored("k"),
@@ -77,6 +77,6 @@ pub const FAULTS: &[Fault] = &[
     Fault { find: "p.scale * mat4x4", replace: "mat4x4" },
     Fault { find: "g[2] - d.z", replace: "g[2]" },
     Fault { find: "select(vec4(3.0e38), statistic(head, 0u, query), inside)", replace: "statistic(head, 0u, query)" },
-    Fault { find: "s3 = add(s3, load_q(head, query + 12u", replace: "s3 = add(s3, load_q(head, query + 8u" },
+    Fault { find: "s3 = add(s3, z.high", replace: "s3 = add(s3, z.low" },
     Fault { find: "mask[head / p.heads", replace: "mask[head" },
 ];

@@ -11,7 +11,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "attention_backward_query",
     source: include_str!("../../shaders/attention_backward_query.wgsl"),
-    parts: &[Part::Grid, Part::Attention],
+    parts: &[Part::Grid, Part::Loads, Part::Attention],
     bindings: &[
         Binding::stored("q"),
         Binding::stored("k"),
@@ -157,6 +157,6 @@ pub fn cases() -> Vec<Case> {
 pub const FAULTS: &[Fault] = &[
     Fault { find: "(g - delta) * p.scale", replace: "g * p.scale" },
     Fault { find: "(g - delta) * p.scale", replace: "(g - delta)" },
-    Fault { find: "load_v(head, key + 4u, cell), grads", replace: "load_v(head, key + 4u, cell), columns" },
+    Fault { find: "y.high, grads", replace: "y.high, columns" },
     Fault { find: "mask[head / p.heads", replace: "mask[head" },
 ];

@@ -48,7 +48,7 @@ impl Plan {
     /// The plan that follows from shapes and abilities alone.
     fn by_rule(ctx: &Context, m: &Batched, dtype: DType) -> Self {
         if ctx.capabilities().software {
-            return Self::whole(Variant::Registers(Tiles::new(ctx, m.rows, m.width.div_ceil(4), 4)));
+            return Self::whole(Variant::Registers(Tiles::new(ctx, m.rows, m.width.div_ceil(4))));
         }
         let halves = dtype == DType::F16 && matmul_cooperative::available(ctx);
         Self::on_gpu(m, if halves { matmul_cooperative::tiles(ctx.capabilities()) } else { Vec::new() })
@@ -129,7 +129,7 @@ pub fn variants(ctx: &Context, m: &Batched, dtype: DType) -> Vec<(String, Plan)>
 
 /// Blocks of rows, cells of columns, invocations of the register kernel that are tried on processors.
 const ON_SOFTWARE: [(usize, usize, usize); 8] =
-    [(4, 4, 8), (4, 2, 8), (4, 1, 8), (2, 4, 8), (2, 2, 8), (1, 4, 8), (1, 2, 8), (4, 2, 16)];
+    [(8, 2, 8), (8, 1, 8), (4, 2, 8), (4, 1, 8), (2, 2, 8), (2, 1, 8), (1, 2, 8), (8, 2, 16)];
 /// The same on GPUs, where registers are scarcer.
 const ON_HARDWARE: [(usize, usize, usize); 5] = [(4, 1, 32), (2, 2, 32), (2, 1, 32), (1, 2, 32), (1, 1, 32)];
 

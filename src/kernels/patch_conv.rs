@@ -12,7 +12,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "patch_conv",
     source: include_str!("../../shaders/patch_conv.wgsl"),
-    parts: &[Part::Grid, Part::Tile, Part::Gelu],
+    parts: &[Part::Grid, Part::Loads, Part::Tile, Part::Gelu],
     bindings: &[Binding::stored("image"), Binding::stored("weight"), Binding::output_mut("tokens")],
     epilogues: true,
     twin,
@@ -102,7 +102,7 @@ pub fn launch(ctx: &Context, image: &Tensor, weight: &Tensor, bias: Option<&Tens
     }
     let tokens = Tensor::empty(ctx, &[g.samples, g.tokens(), g.width], image.dtype())?;
     let rows = g.samples * g.tokens();
-    let tiles = Tiles::new(ctx, rows, tokens.shape().cells(), 4);
+    let tiles = Tiles::new(ctx, rows, tokens.shape().cells());
     let params = Params {
         rows: rows as u32,
         width: g.width as u32,

@@ -14,7 +14,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "patch_conv_transposed",
     source: include_str!("../../shaders/patch_conv_transposed.wgsl"),
-    parts: &[Part::Grid, Part::Tile],
+    parts: &[Part::Grid, Part::Loads, Part::Tile],
     bindings: &[
         Binding::stored("tokens"),
         Binding::stored("weight"),
@@ -53,7 +53,7 @@ pub fn launch(ctx: &Context, tokens: &Tensor, weight: &Tensor, bias: Option<&Ten
         return Ok(image);
     }
     let (rows, columns) = (g.samples * g.tokens(), g.channels * g.side * g.side / 4);
-    let tiles = Tiles::new(ctx, rows, columns, 4);
+    let tiles = Tiles::new(ctx, rows, columns);
     let params = Params {
         rows: rows as u32,
         columns: columns as u32,
@@ -154,5 +154,5 @@ pub fn cases() -> Vec<Case> {
 pub const FAULTS: &[Fault] = &[
     Fault { find: "n / p.across * p.side + line % p.side", replace: "n / p.across * p.side + line / p.side" },
     Fault { find: "[line / p.side % 4u]", replace: "[0u]" },
-    Fault { find: "load_tokens(row + 8u, k)", replace: "load_tokens(row + 4u, k)" },
+    Fault { find: "store_row(row + 3u,", replace: "store_row(row + 2u," },
 ];

@@ -14,7 +14,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "patch_conv_weight",
     source: include_str!("../../shaders/patch_conv_weight.wgsl"),
-    parts: &[Part::Grid, Part::Tile],
+    parts: &[Part::Grid, Part::Loads, Part::Tile],
     bindings: &[Binding::stored("tokens"), Binding::stored("image"), Binding::f32_mut("weight")],
     epilogues: false,
     twin,
@@ -77,7 +77,7 @@ fn partial(ctx: &Context, tokens: &Tensor, image: &Tensor, side: usize, parts: u
         return Err(Error::shape("patch_conv_weight", expected, weight.shape()));
     }
     let columns = channels * side * side.div_ceil(4);
-    let tiles = Tiles::new(ctx, width, columns, 4);
+    let tiles = Tiles::new(ctx, width, columns);
     let params = Params {
         rows: width as u32,
         columns: columns as u32,

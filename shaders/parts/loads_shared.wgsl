@@ -1,0 +1,23 @@
+// Eight cells that all invocations of a workgroup need. Here each of the eight invocations of a subgroup loads one of them
+// and shows it to the others. Drivers that run eight invocations as one vector load for one after another even where all
+// read one address: passing values on makes one such walk of eight. Elsewhere parts/loads_each.wgsl stands here.
+//
+// The kernel declares `place(i)`, where the i-th of its shared rows lies, and `cell(operand, place, offset)`, which loads.
+// All invocations must take part: one that returned early would show nothing.
+
+struct Eight { low: mat4x4<f32>, high: mat4x4<f32> }
+
+struct Places { own: u32 }
+
+// The place of this invocation's share of eight rows from `first` on; `lane` is its number in its workgroup.
+fn places(first: u32, lane: u32) -> Places { return Places(place(first + lane % 8u)); }
+
+// One cell of each of eight rows.
+fn eight(operand: u32, at: Places, offset: u32) -> Eight {
+    let own = cell(operand, at.own, offset);
+    let low = mat4x4(subgroupBroadcast(own, 0u), subgroupBroadcast(own, 1u), subgroupBroadcast(own, 2u),
+        subgroupBroadcast(own, 3u));
+    let high = mat4x4(subgroupBroadcast(own, 4u), subgroupBroadcast(own, 5u), subgroupBroadcast(own, 6u),
+        subgroupBroadcast(own, 7u));
+    return Eight(low, high);
+}
