@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use naga::{Expression, Literal, Module, TypeInner};
 
 use crate::device::{
-    Context, EpilogueKind, Fitted, Kernel, Language, Loads, Matrix, Part, Source, Storage, Substitute, Variant, parse,
+    Context, EpilogueKind, Fitted, Kernel, Lanes, Language, Matrix, Part, Source, Storage, Substitute, Variant, parse,
     translate, validate,
 };
 use crate::error::{Error, Result, nearest};
@@ -181,29 +181,38 @@ fn plain() -> Variant {
         epilogue: EpilogueKind::None,
         immediates: true,
         matrix: Matrix::M16,
-        loads: Loads::Each,
+        lanes: Lanes::Any,
     }
 }
 
-/// Parts that the text asks for in a comment `// parts: grid reduce` before its first line of code, else those of the kernel.
+/// Parts that the text asks for in a comment `// parts: grid reduce` before its first line of code, else those of the kernel
+/// that it can serve: a text without shared rows has no use for their loads.
 fn parts(path: &str, text: &str, own: &[Part]) -> Result<Vec<Part>> {
     let head = text.lines().take_while(|line| line.trim().is_empty() || line.starts_with("//"));
     let Some((line, list)) =
         head.zip(1..).find_map(|(l, n)| Some((n, l.trim_start_matches('/').trim().strip_prefix("parts:")?)))
     else {
-        return Ok(own.to_vec());
+        let shares = text.contains("fn place(");
+        let serves = |part: &&Part| shares || !matches!(part, Part::Loads | Part::Tile | Part::Attention);
+        return Ok(own.iter().filter(serves).copied().collect());
     };
-    let known = [("grid", Part::Grid), ("reduce", Part::Reduce), ("philox", Part::Philox), ("gelu", Part::Gelu)];
-    list.split_whitespace()
-        .map(|name| {
-            known.iter().find(|(known, _)| *known == name).map(|(_, part)| *part).ok_or_else(|| Error::Kernel {
-                name: path.into(),
-                file: path.into(),
-                line,
-                message: format!("no part is called `{name}`; there are grid, reduce, philox and gelu"),
-            })
-        })
-        .collect()
+    let known: [(&str, &[Part]); 4] = [
+        ("grid", &[Part::Grid]),
+        ("reduce", &[Part::Rows, Part::ReduceAny]),
+        ("philox", &[Part::Philox]),
+        ("gelu", &[Part::Gelu]),
+    ];
+    let mut parts = Vec::new();
+    for name in list.split_whitespace() {
+        let found = known.iter().find(|(known, _)| *known == name).ok_or_else(|| Error::Kernel {
+            name: path.into(),
+            file: path.into(),
+            line,
+            message: format!("no part is called `{name}`; there are grid, reduce, philox and gelu"),
+        })?;
+        parts.extend(found.1);
+    }
+    Ok(parts)
 }
 
 /// Name and offset of each field of `Params`.

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Common, print, print_json};
 use crate::device::{
-    Binding, EpilogueKind, Kernel, Language, Loads, Matrix, Source, Storage, Translation, Variant, translate,
+    Binding, EpilogueKind, Kernel, Lanes, Language, Matrix, Source, Storage, Translation, Variant, translate,
 };
 use crate::error::{Error, Result, nearest};
 use crate::kernels::ALL;
@@ -27,9 +27,9 @@ pub struct Args {
     /// Size of cooperative matrices, for kernels that use them
     #[arg(long, requires = "print", default_value = "16x16x16", value_parser = matrices())]
     matrix: Matrix,
-    /// Who loads what all invocations of a workgroup need, for kernels that have such cells
-    #[arg(long, requires = "print", default_value = "each", value_parser = loads())]
-    loads: Loads,
+    /// Subgroups: any, or eight lanes as on processors that play GPU, for kernels that make something of them
+    #[arg(long, requires = "print", default_value = "any", value_parser = lanes())]
+    lanes: Lanes,
     /// Translate: what a Vulkan, Metal or DirectX driver would be given
     #[arg(long, requires = "print", value_parser = languages())]
     to: Option<Language>,
@@ -53,9 +53,9 @@ fn matrices() -> impl TypedValueParser<Value = Matrix> {
         .map(|name| Matrix::ALL.into_iter().find(|m| m.name() == name).unwrap_or(Matrix::M16))
 }
 
-fn loads() -> impl TypedValueParser<Value = Loads> {
-    PossibleValuesParser::new(Loads::ALL.map(Loads::name))
-        .map(|name| Loads::ALL.into_iter().find(|l| l.name() == name).unwrap_or(Loads::Each))
+fn lanes() -> impl TypedValueParser<Value = Lanes> {
+    PossibleValuesParser::new(Lanes::ALL.map(Lanes::name))
+        .map(|name| Lanes::ALL.into_iter().find(|l| l.name() == name).unwrap_or(Lanes::Any))
 }
 
 fn languages() -> impl TypedValueParser<Value = Language> {
@@ -91,7 +91,7 @@ fn binding(binding: &Binding) -> String {
 
 fn parts(kernel: &Kernel) -> Vec<&'static str> {
     let stem = |file: &'static str| file.trim_start_matches("parts/").trim_end_matches(".wgsl");
-    kernel.parts.iter().map(|part| stem(part.file().0)).collect()
+    kernel.parts.iter().map(|part| stem(part.file(Lanes::Any, Matrix::M16).0)).collect()
 }
 
 fn list(kernel: &Kernel) -> Result<()> {
@@ -136,7 +136,7 @@ fn show(kernel: &'static Kernel, args: &Args, common: &Common) -> Result<()> {
         output: storage.dtype(),
         epilogue: args.epilogue.unwrap_or_default(),
         matrix: args.matrix,
-        loads: args.loads,
+        lanes: args.lanes,
         immediates: true,
     };
     let source = Source::join(kernel, variant, None);

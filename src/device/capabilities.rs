@@ -1,6 +1,6 @@
 //! What the device can do, and how each missing ability is replaced.
 
-use super::kernel::{Loads, Matrix, Storage};
+use super::kernel::{Lanes, Matrix, Storage};
 
 /// Features and limits in use. Nothing is required: each has a fallback.
 #[derive(Clone, Debug)]
@@ -79,11 +79,11 @@ impl Capabilities {
         }
     }
 
-    /// Who loads what all invocations of a workgroup need. Processors that run eight invocations as one vector load for one
-    /// after another; hardware does it at once.
+    /// Whether kernels rely on subgroups of eight lanes: on processors that run eight invocations as one vector, where
+    /// passing values on is cheaper than loading them again and than a barrier.
     #[must_use]
-    pub fn loads(&self) -> Loads {
-        if self.software && self.subgroup_size == Some(8) { Loads::Shared } else { Loads::Each }
+    pub fn lanes(&self) -> Lanes {
+        if self.software && self.subgroup_size == Some(8) { Lanes::Eight } else { Lanes::Any }
     }
 
     /// One line for logs and reports.

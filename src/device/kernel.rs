@@ -26,8 +26,12 @@ pub struct Kernel {
 pub enum Part {
     /// One-dimensional grids folded to two dimensions.
     Grid,
-    /// Sums and maxima over a workgroup of 64.
+    /// Sums and maxima over a workgroup of 64: which of two files, the device's subgroups decide. After [`Part::Rows`].
     Reduce,
+    /// The same through workgroup memory whatever the subgroups: what a text of the reader's own asks for.
+    ReduceAny,
+    /// Which values of a cell belong to a row, and what they come to.
+    Rows,
     /// Philox4x32-10 random numbers.
     Philox,
     /// GELU and its slope.
@@ -36,26 +40,41 @@ pub enum Part {
     Attention,
     /// A tile of a product in registers. After [`Part::Loads`].
     Tile,
-    /// Eight cells that all invocations of a workgroup need: which of two files, the device decides.
+    /// Eight cells that all invocations of a workgroup need: which of two files, the device's subgroups decide.
     Loads,
     /// Types of the device's cooperative matrices. Such a kernel takes native halves only.
     Matrix,
 }
 
 impl Part {
-    /// File name and text.
+    /// File name and text; `lanes` and `matrix` choose among files that stand for one part.
     #[must_use]
-    pub const fn file(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Grid => ("parts/grid.wgsl", include_str!("../../shaders/parts/grid.wgsl")),
-            Self::Reduce => ("parts/reduce.wgsl", include_str!("../../shaders/parts/reduce.wgsl")),
-            Self::Philox => ("parts/philox.wgsl", include_str!("../../shaders/parts/philox.wgsl")),
-            Self::Attention => ("parts/attention.wgsl", include_str!("../../shaders/parts/attention.wgsl")),
-            Self::Tile => ("parts/tile.wgsl", include_str!("../../shaders/parts/tile.wgsl")),
-            Self::Gelu => ("parts/gelu.wgsl", include_str!("../../shaders/parts/gelu.wgsl")),
-            Self::Loads => Loads::Each.file(),
-            Self::Matrix => Matrix::M16.file(),
+    pub const fn file(self, lanes: Lanes, matrix: Matrix) -> (&'static str, &'static str) {
+        match (self, lanes) {
+            (Self::Grid, _) => ("parts/grid.wgsl", include_str!("../../shaders/parts/grid.wgsl")),
+            (Self::Rows, _) => ("parts/rows.wgsl", include_str!("../../shaders/parts/rows.wgsl")),
+            (Self::Reduce, Lanes::Any) | (Self::ReduceAny, _) => {
+                ("parts/reduce_any.wgsl", include_str!("../../shaders/parts/reduce_any.wgsl"))
+            }
+            (Self::Reduce, Lanes::Eight) => {
+                ("parts/reduce_eight.wgsl", include_str!("../../shaders/parts/reduce_eight.wgsl"))
+            }
+            (Self::Loads, Lanes::Any) => ("parts/loads_any.wgsl", include_str!("../../shaders/parts/loads_any.wgsl")),
+            (Self::Loads, Lanes::Eight) => {
+                ("parts/loads_eight.wgsl", include_str!("../../shaders/parts/loads_eight.wgsl"))
+            }
+            (Self::Philox, _) => ("parts/philox.wgsl", include_str!("../../shaders/parts/philox.wgsl")),
+            (Self::Attention, _) => ("parts/attention.wgsl", include_str!("../../shaders/parts/attention.wgsl")),
+            (Self::Tile, _) => ("parts/tile.wgsl", include_str!("../../shaders/parts/tile.wgsl")),
+            (Self::Gelu, _) => ("parts/gelu.wgsl", include_str!("../../shaders/parts/gelu.wgsl")),
+            (Self::Matrix, _) => matrix.file(),
         }
+    }
+
+    /// Whether two files stand for this part, one of them for subgroups of eight lanes.
+    #[must_use]
+    pub const fn has_lanes(self) -> bool {
+        matches!(self, Self::Loads | Self::Reduce)
     }
 }
 
@@ -210,34 +229,25 @@ impl Matrix {
     }
 }
 
-/// Who loads what all invocations of a workgroup need: which of two files stands for [`Part::Loads`].
+/// Whether a text relies on subgroups of eight lanes: which of two files stands for [`Part::Loads`] and [`Part::Reduce`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Loads {
-    /// Every invocation.
-    Each,
-    /// Each of eight invocations an eighth, shown to the others by subgroup operations.
-    Shared,
+pub enum Lanes {
+    /// Any subgroups, or none.
+    Any,
+    /// Eight: processors that play GPU.
+    Eight,
 }
 
-impl Loads {
+impl Lanes {
     /// Both.
-    pub const ALL: [Self; 2] = [Self::Each, Self::Shared];
+    pub const ALL: [Self; 2] = [Self::Any, Self::Eight];
 
-    /// Name as in `--loads`.
+    /// Name as in `--lanes`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Each => "each",
-            Self::Shared => "shared",
-        }
-    }
-
-    /// File name and text.
-    #[must_use]
-    pub const fn file(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Each => ("parts/loads_each.wgsl", include_str!("../../shaders/parts/loads_each.wgsl")),
-            Self::Shared => ("parts/loads_shared.wgsl", include_str!("../../shaders/parts/loads_shared.wgsl")),
+            Self::Any => "any",
+            Self::Eight => "eight",
         }
     }
 }

@@ -30,7 +30,7 @@ pub use capabilities::Capabilities;
 pub use context::{Context, Counters};
 pub use hooks::Launched;
 pub(crate) use hooks::{Fitted, Substitute};
-pub use kernel::{Binding, Element, EpilogueKind, Kernel, Loads, Matrix, Part, Storage};
+pub use kernel::{Binding, Element, EpilogueKind, Kernel, Lanes, Matrix, Part, Storage};
 pub use launch::{Epilogue, Launch};
 pub use memory::POISON;
 pub use pool::PoolStats;

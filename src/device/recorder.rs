@@ -98,7 +98,7 @@ impl Recorder {
             output,
             epilogue: launch.epilogue,
             matrix: capabilities.matrix.unwrap_or(Matrix::M16),
-            loads: capabilities.loads(),
+            lanes: capabilities.lanes(),
             immediates: capabilities.immediates,
         };
         let mut constants = launch.constants.clone();

@@ -1,6 +1,6 @@
 //! Joining a kernel's text: whole files one after another, and a map from joined lines back to files.
 
-use super::kernel::{Element, EpilogueKind, Kernel, Loads, Matrix, Part, Storage};
+use super::kernel::{Element, EpilogueKind, Kernel, Lanes, Matrix, Part, Storage};
 use crate::shape::DType;
 
 /// Everything that chooses one text of a kernel.
@@ -14,8 +14,8 @@ pub struct Variant {
     pub epilogue: EpilogueKind,
     /// Size of cooperative matrices, for kernels that use them.
     pub matrix: Matrix,
-    /// Who loads shared cells, for kernels that have some.
-    pub loads: Loads,
+    /// Whether subgroups have eight lanes, for kernels that make something of it.
+    pub lanes: Lanes,
     /// Parameters in immediates (else in a uniform slot).
     pub immediates: bool,
 }
@@ -50,14 +50,9 @@ impl Source {
             ("parts/params_uniform.wgsl", include_str!("../../shaders/parts/params_uniform.wgsl"))
         });
         for part in kernel.parts {
-            let chosen = match part {
-                Part::Matrix => variant.matrix.file(),
-                Part::Loads => variant.loads.file(),
-                other => other.file(),
-            };
             // GELU is also what the bias_gelu epilogue needs: the kernel lists it, other epilogues go without.
             if *part != Part::Gelu || !kernel.epilogues || variant.epilogue == EpilogueKind::BiasGelu {
-                source.push(chosen);
+                source.push(part.file(variant.lanes, variant.matrix));
             }
         }
         if kernel.epilogues {
@@ -141,10 +136,11 @@ impl Kernel {
         }
     }
 
-    /// All texts of this kernel: every storage, output, epilogue, size of matrices and way to load that it takes.
+    /// All texts of this kernel: every storage, output, epilogue, size of matrices and kind of subgroups that it takes.
     #[must_use]
     pub fn variants(&self, immediates: bool) -> Vec<Variant> {
-        let loads = if self.parts.contains(&Part::Loads) { &Loads::ALL[..] } else { &Loads::ALL[..1] };
+        let has_lanes = self.parts.iter().any(|part| part.has_lanes());
+        let lanes = if has_lanes { &Lanes::ALL[..] } else { &Lanes::ALL[..1] };
         let matrices = if self.has_matrix() { &Matrix::ALL[..] } else { &[Matrix::M16] };
         let outputs = if self.has_output() { &[DType::F32, DType::F16][..] } else { &[DType::F32][..] };
         let epilogues = if self.epilogues { &EpilogueKind::ALL[..] } else { &EpilogueKind::ALL[..1] };
@@ -153,8 +149,8 @@ impl Kernel {
             for &output in outputs {
                 for &epilogue in epilogues {
                     all.extend(matrices.iter().flat_map(|&matrix| {
-                        let variant = move |&loads| Variant { storage, output, epilogue, matrix, loads, immediates };
-                        loads.iter().map(variant)
+                        let variant = move |&lanes| Variant { storage, output, epilogue, matrix, lanes, immediates };
+                        lanes.iter().map(variant)
                     }));
                 }
             }

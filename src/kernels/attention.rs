@@ -91,7 +91,12 @@ impl Cut {
             masked: 0,
         };
         // Wide blocks pay off where there are many, and on GPUs their registers are missing elsewhere.
-        let block = if !ctx.capabilities().software { 4 } else if others >= 64 { 16 } else { 8 };
+        let block = match others {
+            _ if !ctx.capabilities().software => 4,
+            0..16 => 4,
+            16..64 => 8,
+            _ => 16,
+        };
         Ok(Self { params, slice, block, workgroup })
     }
 

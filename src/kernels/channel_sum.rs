@@ -12,7 +12,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "channel_sum",
     source: include_str!("../../shaders/channel_sum.wgsl"),
-    parts: &[Part::Grid, Part::Reduce],
+    parts: &[Part::Grid, Part::Rows, Part::Reduce],
     bindings: &[Binding::stored("image"), Binding::f32_mut("sum")],
     epilogues: false,
     twin,

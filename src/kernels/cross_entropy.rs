@@ -12,7 +12,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "cross_entropy",
     source: include_str!("../../shaders/cross_entropy.wgsl"),
-    parts: &[Part::Grid, Part::Reduce],
+    parts: &[Part::Grid, Part::Rows, Part::Reduce],
     bindings: &[
         Binding::stored("logits"),
         Binding::u32("targets"),

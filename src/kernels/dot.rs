@@ -10,7 +10,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "dot",
     source: include_str!("../../shaders/dot.wgsl"),
-    parts: &[Part::Grid, Part::Reduce],
+    parts: &[Part::Grid, Part::Rows, Part::Reduce],
     bindings: &[Binding::stored("a"), Binding::stored("b"), Binding::f32_mut("y")],
     epilogues: false,
     twin,

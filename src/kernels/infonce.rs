@@ -10,7 +10,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "infonce",
     source: include_str!("../../shaders/infonce.wgsl"),
-    parts: &[Part::Grid, Part::Reduce],
+    parts: &[Part::Grid, Part::Rows, Part::Reduce],
     bindings: &[
         Binding::stored("logits"),
         Binding::f32("mask"),

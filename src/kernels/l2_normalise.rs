@@ -11,7 +11,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "l2_normalise",
     source: include_str!("../../shaders/l2_normalise.wgsl"),
-    parts: &[Part::Grid, Part::Reduce],
+    parts: &[Part::Grid, Part::Rows, Part::Reduce],
     bindings: &[Binding::stored("x"), Binding::stored_mut("y"), Binding::f32_mut("norm")],
     epilogues: false,
     twin,

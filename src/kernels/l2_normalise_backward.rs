@@ -11,7 +11,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "l2_normalise_backward",
     source: include_str!("../../shaders/l2_normalise_backward.wgsl"),
-    parts: &[Part::Grid, Part::Reduce],
+    parts: &[Part::Grid, Part::Rows, Part::Reduce],
     bindings: &[Binding::stored("dy"), Binding::stored("x"), Binding::f32("norm"), Binding::stored_mut("dx")],
     epilogues: false,
     twin,

@@ -12,7 +12,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "layernorm",
     source: include_str!("../../shaders/layernorm.wgsl"),
-    parts: &[Part::Grid, Part::Reduce],
+    parts: &[Part::Grid, Part::Rows, Part::Reduce],
     bindings: &[
         Binding::stored("x"),
         Binding::stored("weight"),
@@ -119,6 +119,6 @@ pub fn cases() -> Vec<Case> {
 pub const FAULTS: &[Fault] = &[
     Fault { find: "variance + p.epsilon", replace: "variance" },
     Fault { find: "unpack4(weight[c]) + unpack4(bias[c])", replace: "unpack4(weight[c])" },
-    Fault { find: "squares += select(vec4<f32>(0.0), d * d, in_row(c, p.width));", replace: "squares += d * d;" },
+    Fault { find: "- shift) * live;", replace: "- shift);" },
     Fault { find: "select(vec4<f32>(0.0), v, in_row(c, p.width))", replace: "v" },
 ];

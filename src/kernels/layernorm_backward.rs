@@ -11,7 +11,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "layernorm_backward",
     source: include_str!("../../shaders/layernorm_backward.wgsl"),
-    parts: &[Part::Grid, Part::Reduce],
+    parts: &[Part::Grid, Part::Rows, Part::Reduce],
     bindings: &[
         Binding::stored("dy"),
         Binding::stored("x"),

@@ -10,7 +10,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "loss_mean",
     source: include_str!("../../shaders/loss_mean.wgsl"),
-    parts: &[Part::Grid, Part::Reduce],
+    parts: &[Part::Grid, Part::Rows, Part::Reduce],
     bindings: &[Binding::f32("pairs"), Binding::f32_mut("mean"), Binding::f32_mut("inverse")],
     epilogues: false,
     twin,

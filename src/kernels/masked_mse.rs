@@ -11,7 +11,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "masked_mse",
     source: include_str!("../../shaders/masked_mse.wgsl"),
-    parts: &[Part::Grid, Part::Reduce],
+    parts: &[Part::Grid, Part::Rows, Part::Reduce],
     bindings: &[
         Binding::stored("prediction"),
         Binding::stored("truth"),

@@ -10,7 +10,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "softmax",
     source: include_str!("../../shaders/softmax.wgsl"),
-    parts: &[Part::Grid, Part::Reduce],
+    parts: &[Part::Grid, Part::Rows, Part::Reduce],
     bindings: &[Binding::stored("x"), Binding::stored_mut("y")],
     epilogues: false,
     twin,

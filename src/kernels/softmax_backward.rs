@@ -10,7 +10,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "softmax_backward",
     source: include_str!("../../shaders/softmax_backward.wgsl"),
-    parts: &[Part::Grid, Part::Reduce],
+    parts: &[Part::Grid, Part::Rows, Part::Reduce],
     bindings: &[Binding::stored("dy"), Binding::stored("y"), Binding::stored_mut("dx")],
     epilogues: false,
     twin,

@@ -10,7 +10,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "step_control",
     source: include_str!("../../shaders/step_control.wgsl"),
-    parts: &[Part::Grid, Part::Reduce],
+    parts: &[Part::Grid, Part::Rows, Part::Reduce],
     bindings: &[Binding::f32("partials"), Binding::u32_mut("control"), Binding::f32_mut("loss_scale")],
     epilogues: false,
     twin,

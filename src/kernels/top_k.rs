@@ -11,7 +11,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "top_k",
     source: include_str!("../../shaders/top_k.wgsl"),
-    parts: &[Part::Grid, Part::Reduce],
+    parts: &[Part::Grid, Part::Rows, Part::Reduce],
     bindings: &[Binding::stored("scores"), Binding::u32_mut("indices"), Binding::f32_mut("values")],
     epilogues: false,
     twin,

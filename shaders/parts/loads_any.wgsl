@@ -1,5 +1,5 @@
 // Eight cells that all invocations of a workgroup need. Here every invocation loads all eight itself: hardware serves
-// invocations that read one address with one access. On processors that play GPU parts/loads_shared.wgsl stands here.
+// invocations that read one address with one access. On processors that play GPU parts/loads_eight.wgsl stands here.
 //
 // The kernel declares `place(i)`, where the i-th of its shared rows lies, and `cell(operand, place, offset)`, which loads.
 

@@ -1,6 +1,6 @@
 // Eight cells that all invocations of a workgroup need. Here each of the eight invocations of a subgroup loads one of them
 // and shows it to the others. Drivers that run eight invocations as one vector load for one after another even where all
-// read one address: passing values on makes one such walk of eight. Elsewhere parts/loads_each.wgsl stands here.
+// read one address: passing values on makes one such walk of eight. Elsewhere parts/loads_any.wgsl stands here.
 //
 // The kernel declares `place(i)`, where the i-th of its shared rows lies, and `cell(operand, place, offset)`, which loads.
 // All invocations must take part: one that returned early would show nothing.
