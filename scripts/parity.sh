@@ -37,7 +37,7 @@ validate() {
     cargo build --release --quiet || return 1
     out=$(mktemp -d)
     for precision in f32 f16; do
-        "$run" target/release/mmae train --quiet --model m2ae-tiny --data "$data" --out "$out/$precision" --steps 3 \
+        MMAE_PIPELINE_CACHE=$out/pipelines "$run" target/release/mmae train --quiet --model m2ae-tiny --data "$data" --out "$out/$precision" --steps 3 \
             --set "train.precision=$precision" >/dev/null || { rm -rf "$out"; return 1; }
     done
     rm -rf "$out"

@@ -1,8 +1,10 @@
 //! `mmae info`: what this machine offers and what the engine makes of it.
 
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 
-use super::{Common, open_device, print, print_json};
+use super::{Common, open_device, pipelines, print, print_json};
 use crate::device::{Context, adapters};
 use crate::error::Result;
 use crate::kernels::{ALL, matmul_cooperative};
@@ -43,10 +45,29 @@ fn features(context: &Context) -> Vec<Feature> {
     vec![
         feature("f16", has.f16, "native halves in memory", "halves packed in pairs with pack2x16float"),
         feature("immediates", has.immediates, "kernel parameters inside the command", "a ring of uniform slots"),
+        feature(
+            "pipelines",
+            has.pipeline_cache,
+            "compiled pipelines kept for the next start",
+            "the driver's own cache, if it has one",
+        ),
         feature("timestamps", has.timestamps, "kernel times from the device's clock", "wall time"),
         feature("subgroups", has.subgroups, "cooperative matrices", "reductions through workgroup memory"),
         feature("matrices", has.matrix.is_some(), "products of halves on hardware", "products through f32 tiles"),
     ]
+}
+
+/// The file of compiled pipelines and its bytes (`None`: not written yet), or why there is none.
+fn pipeline_file(context: &Context) -> Result<(PathBuf, Option<u64>), String> {
+    match pipelines::path(context) {
+        Ok(Some(path)) => {
+            let bytes = std::fs::metadata(&path).ok().map(|data| data.len());
+            Ok((path, bytes))
+        }
+        Ok(None) if context.capabilities().pipeline_cache => Err(format!("{}=off", pipelines::VARIABLE)),
+        Ok(None) => Err("the device has no pipeline cache".into()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Limits in use: name, value, unit.
@@ -86,6 +107,8 @@ pub(super) fn to_json(context: &Context) -> Value {
         .collect();
     let limits: serde_json::Map<_, _> =
         limits(context).iter().map(|(name, value, _)| (name.replace(' ', "_"), json!(value))).collect();
+    let file = pipeline_file(context);
+    let kept = file.as_ref().ok();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "adapters": found,
@@ -97,6 +120,11 @@ pub(super) fn to_json(context: &Context) -> Value {
             "twins": context.is_cpu(),
             "half_storage": has.half.name(),
             "cooperative_matrices": matrices(context),
+        },
+        "pipelines": {
+            "file": kept.map(|(path, _)| path),
+            "bytes": kept.and_then(|(_, bytes)| *bytes),
+            "reason": file.as_ref().err(),
         },
         "features": features,
         "limits": limits,
@@ -117,6 +145,11 @@ pub(super) fn text(context: &Context) -> String {
     }
     lines.push(format!("device\n  {}\n  halves stored as {}", has.summary(), has.half.name()));
     lines.push(format!("  cooperative matrices: {}", matrices(context)));
+    lines.push(match pipeline_file(context) {
+        Ok((path, Some(bytes))) => format!("  compiled pipelines: {bytes} bytes in {}", path.display()),
+        Ok((path, None)) => format!("  compiled pipelines: will be kept in {}", path.display()),
+        Err(reason) => format!("  compiled pipelines: not kept ({reason})"),
+    });
     lines.push("features".into());
     for feature in features(context) {
         let state = if feature.present { "yes" } else { "no " };

@@ -12,6 +12,7 @@ mod info;
 pub mod interrupt;
 mod kernels;
 mod output;
+mod pipelines;
 mod plan;
 mod progress;
 mod reconstruct;
@@ -80,7 +81,9 @@ pub fn main() -> ExitCode {
     quiet_wayland();
     fail_at_size_limit();
     let cli = Cli::parse();
-    match cli.verb.run(&cli.common) {
+    let outcome = cli.verb.run(&cli.common);
+    cli.common.finish();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::report(&error);

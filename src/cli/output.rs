@@ -3,12 +3,15 @@
 use std::error::Error as _;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
+use std::sync::OnceLock;
 
+use super::pipelines;
 use crate::device::{Context, ContextOptions};
 use crate::error::{Error, Result};
 
 /// Flags of every verb.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone)]
 #[command(next_help_heading = "Common options")]
 pub struct Common {
     /// Device: `auto` (a GPU, else a software driver, else the twins), `cpu` (the twins), or a part of an adapter's name
@@ -23,6 +26,9 @@ pub struct Common {
     /// More on stderr
     #[arg(short, long, global = true)]
     pub verbose: bool,
+    /// The device that was opened, where its compiled pipelines are kept in a file.
+    #[arg(skip)]
+    kept: OnceLock<(Context, PathBuf)>,
 }
 
 impl Common {
@@ -39,6 +45,13 @@ impl Common {
             log(format_args!("warning: {} records left out; the first: {first}", reasons.len()));
         }
         reasons.iter().skip(1).for_each(|reason| self.detail(reason));
+    }
+
+    /// What is left to do behind every verb, whether it went well or not: keeping compiled pipelines for the next one.
+    pub(super) fn finish(&self) {
+        if let Some((context, path)) = self.kept.get() {
+            pipelines::save(context, path);
+        }
     }
 
     /// A line on stderr with `--verbose`.
@@ -103,6 +116,10 @@ pub fn open_device(common: &Common) -> Result<Context> {
 /// `Error::NoAdapter`.
 pub fn open_with(common: &Common, options: ContextOptions) -> Result<Context> {
     let context = Context::new(&ContextOptions { device: common.device.clone(), ..options })?;
+    if let Some(path) = pipelines::load(&context) {
+        // A verb opens one device; of two the first is kept.
+        let _ = common.kept.set((context.clone(), path));
+    }
     let capabilities = context.capabilities();
     common.note(format_args!("device: {}", capabilities.summary()));
     if context.is_cpu() {

@@ -26,6 +26,8 @@ pub struct Capabilities {
     pub workgroup_bytes: u32,
     /// Parameters inside the command (else a uniform ring).
     pub immediates: bool,
+    /// Compiled pipelines can be kept for the next process (else the driver keeps them or not).
+    pub pipeline_cache: bool,
     /// GPU timestamps (else wall time).
     pub timestamps: bool,
     /// Largest window that one binding may show, in bytes.
@@ -53,6 +55,7 @@ impl Capabilities {
             matrix: if cooperative { listed(&adapter.cooperative_matrix_properties()) } else { None },
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
             immediates: features.contains(wgpu::Features::IMMEDIATES) && limits.max_immediate_size >= 128,
+            pipeline_cache: features.contains(wgpu::Features::PIPELINE_CACHE),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             max_binding: limits.max_storage_buffer_binding_size,
             max_buffer: limits.max_buffer_size,
@@ -72,6 +75,7 @@ impl Capabilities {
             matrix: None,
             workgroup_bytes: 16 << 10,
             immediates: true,
+            pipeline_cache: false,
             timestamps: false,
             max_binding: 1 << 31,
             max_buffer: 1 << 40,

@@ -1,9 +1,10 @@
-//! Compiled pipelines, cached by kernel, variant and constants.
+//! Compiled pipelines, looked up by kernel, variant and constants.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::kernel::{Binding, Kernel};
+use super::pipeline_cache::Kept;
 use super::source::{Source, Variant};
 use crate::error::{Error, Result};
 
@@ -31,23 +32,25 @@ struct Key {
 pub(super) const PARAMS_BYTES: u32 = 128;
 
 pub(super) struct Pipelines {
-    cache: HashMap<Key, Compiled>,
+    compiled: HashMap<Key, Compiled>,
     checks: bool,
+    /// What the driver is asked to reuse and to fill, once the caller wants pipelines kept.
+    pub(super) kept: Option<Kept>,
     /// A planted fault: kernel, text to find, text to put there.
     pub(super) fault: Option<(String, String, String)>,
 }
 
 impl Pipelines {
     pub(super) fn new(checks: bool) -> Self {
-        Self { cache: HashMap::new(), checks, fault: None }
+        Self { compiled: HashMap::new(), checks, kept: None, fault: None }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.cache.len()
+        self.compiled.len()
     }
 
     pub(super) fn clear(&mut self) {
-        self.cache.clear();
+        self.compiled.clear();
     }
 
     pub(super) fn get(
@@ -59,64 +62,74 @@ impl Pipelines {
     ) -> Result<Compiled> {
         let constants_key = constants.iter().map(|(name, value)| (*name, value.to_bits())).collect();
         let key = Key { kernel: kernel.name, variant, constants: constants_key };
-        if let Some(found) = self.cache.get(&key) {
+        if let Some(found) = self.compiled.get(&key) {
             return Ok(found.clone());
         }
         let fault = self.fault.as_ref().filter(|f| f.0 == kernel.name).map(|f| (f.1.as_str(), f.2.as_str()));
         let source = Source::join(kernel, variant, fault);
-        let id = self.cache.len() as u64;
-        let compiled = compile(device, kernel, variant, constants, &source, self.checks, id)?;
-        self.cache.insert(key, compiled.clone());
+        let id = self.compiled.len() as u64;
+        let compiled = self.compile(device, kernel, variant, constants, &source, id)?;
+        self.compiled.insert(key, compiled.clone());
         Ok(compiled)
     }
-}
 
-fn compile(
-    device: &wgpu::Device,
-    kernel: &'static Kernel,
-    variant: Variant,
-    constants: &[(&'static str, f64)],
-    source: &Source,
-    checks: bool,
-    id: u64,
-) -> Result<Compiled> {
-    let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-    let checks = wgpu::ShaderRuntimeChecks {
-        ..if checks { wgpu::ShaderRuntimeChecks::checked() } else { wgpu::ShaderRuntimeChecks::unchecked() }
-    };
-    let descriptor = wgpu::ShaderModuleDescriptor {
-        label: Some(kernel.name),
-        source: wgpu::ShaderSource::Wgsl(source.text.as_str().into()),
-    };
-    // SAFETY: the crate's own kernels guard their bounds and end their loops; tests run them with all checks on.
-    let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
-    let mut groups = vec![layout(device, kernel.name, kernel.bindings)];
-    if !variant.epilogue.bindings().is_empty() || !variant.immediates {
-        groups.push(layout(device, kernel.name, variant.epilogue.bindings()));
-    }
-    if !variant.immediates {
-        groups.push(uniform_layout(device));
-    }
-    let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-        label: Some(kernel.name),
-        bind_group_layouts: &groups.iter().map(Some).collect::<Vec<_>>(),
-        immediate_size: if variant.immediates { PARAMS_BYTES } else { 0 },
-    });
-    let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-        label: Some(kernel.name),
-        layout: Some(&layout),
-        module: &module,
-        entry_point: Some("main"),
-        compilation_options: wgpu::PipelineCompilationOptions { constants, zero_initialize_workgroup_memory: false },
-        cache: None,
-    });
-    match pollster::block_on(scope.pop()) {
-        Some(error) => Err(explain(kernel, source, &error.to_string())),
-        None => {
-            let overrides = constants.iter().map(|(name, value)| format!("{name}={value} ")).collect::<String>();
-            let words = format!("{overrides}{} {}", variant.epilogue.name(), variant.storage.name());
-            let immediates = variant.immediates;
-            Ok(Compiled { id, kernel: kernel.name, variant: words.into(), immediates, pipeline, groups: groups.into() })
+    fn compile(
+        &self,
+        device: &wgpu::Device,
+        kernel: &'static Kernel,
+        variant: Variant,
+        constants: &[(&'static str, f64)],
+        source: &Source,
+        id: u64,
+    ) -> Result<Compiled> {
+        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let checks = wgpu::ShaderRuntimeChecks {
+            ..if self.checks { wgpu::ShaderRuntimeChecks::checked() } else { wgpu::ShaderRuntimeChecks::unchecked() }
+        };
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(kernel.name),
+            source: wgpu::ShaderSource::Wgsl(source.text.as_str().into()),
+        };
+        // SAFETY: the crate's own kernels guard their bounds and end their loops; tests run them with all checks on.
+        let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
+        let mut groups = vec![layout(device, kernel.name, kernel.bindings)];
+        if !variant.epilogue.bindings().is_empty() || !variant.immediates {
+            groups.push(layout(device, kernel.name, variant.epilogue.bindings()));
+        }
+        if !variant.immediates {
+            groups.push(uniform_layout(device));
+        }
+        let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(kernel.name),
+            bind_group_layouts: &groups.iter().map(Some).collect::<Vec<_>>(),
+            immediate_size: if variant.immediates { PARAMS_BYTES } else { 0 },
+        });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(kernel.name),
+            layout: Some(&layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants,
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: self.kept.as_ref().map(|kept| &kept.cache),
+        });
+        match pollster::block_on(scope.pop()) {
+            Some(error) => Err(explain(kernel, source, &error.to_string())),
+            None => {
+                let overrides = constants.iter().map(|(name, value)| format!("{name}={value} ")).collect::<String>();
+                let words = format!("{overrides}{} {}", variant.epilogue.name(), variant.storage.name());
+                let immediates = variant.immediates;
+                Ok(Compiled {
+                    id,
+                    kernel: kernel.name,
+                    variant: words.into(),
+                    immediates,
+                    pipeline,
+                    groups: groups.into(),
+                })
+            }
         }
     }
 }

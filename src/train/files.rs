@@ -117,6 +117,23 @@ pub fn is_temporary(name: &str) -> bool {
     original(name, TEMPORARY).is_some() || original(name, REPLACED).is_some()
 }
 
+/// This program's folder in the user's cache: `mmae` in `$XDG_CACHE_HOME` or where the system has it. Need not exist.
+///
+/// # Errors
+/// `Error::Config` when the environment names no such folder.
+pub fn cache_folder() -> Result<PathBuf> {
+    let named = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = if cfg!(windows) {
+        named("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        named("HOME").map(|home| home.join("Library/Caches"))
+    } else {
+        named("HOME").map(|home| home.join(".cache"))
+    };
+    let missing = || Error::config("XDG_CACHE_HOME", "no cache folder is known; set this to an absolute path");
+    Ok(named("XDG_CACHE_HOME").or(home).ok_or_else(missing)?.join("mmae"))
+}
+
 /// Reads a text file.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::files;
-use crate::device::{Capabilities, Context, Tuning};
+use crate::device::{Capabilities, Context, Tuning, fnv1a};
 use crate::error::{Error, Result};
 
 /// What `format` says.
@@ -47,7 +47,7 @@ impl Table {
 
     fn sum(&self) -> String {
         let fields = [&self.format, &self.version, &self.adapter, &self.driver, &self.backend].into_iter();
-        fnv(fields.chain(self.choices.iter().flat_map(|(class, choice)| [class, choice])))
+        hash(fields.chain(self.choices.iter().flat_map(|(class, choice)| [class, choice])))
     }
 
     /// Writes the table, whole or not at all; makes its folder.
@@ -84,31 +84,18 @@ impl Table {
     }
 }
 
-/// FNV-1a, 64 bits, of texts with an end mark behind each. The same in every version and on every machine.
-fn fnv<'a>(texts: impl Iterator<Item = &'a String>) -> String {
-    let bytes = texts.flat_map(|text| text.bytes().chain([0]));
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |h, byte| (h ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    format!("{hash:016x}")
+/// Hash of texts with an end mark behind each.
+fn hash<'a>(texts: impl Iterator<Item = &'a String>) -> String {
+    format!("{:016x}", fnv1a(texts.flat_map(|text| text.bytes().chain([0]))))
 }
 
 /// Where the table of a device lies: `mmae/tuning-HASH.json` in the user's cache.
 ///
 /// # Errors
-/// `Error::Config` when the environment names no such folder.
+/// As [`files::cache_folder`].
 pub fn cache_path(has: &Capabilities) -> Result<PathBuf> {
-    let named = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let home = if cfg!(windows) {
-        named("LOCALAPPDATA")
-    } else if cfg!(target_os = "macos") {
-        named("HOME").map(|home| home.join("Library/Caches"))
-    } else {
-        named("HOME").map(|home| home.join(".cache"))
-    };
-    let folder = named("XDG_CACHE_HOME")
-        .or(home)
-        .ok_or_else(|| Error::config("train.tuned", "no cache folder; set XDG_CACHE_HOME to an absolute path"))?;
-    let device = fnv([&has.adapter, &has.driver, &has.backend].into_iter());
-    Ok(folder.join("mmae").join(format!("tuning-{device}.json")))
+    let device = hash([&has.adapter, &has.driver, &has.backend].into_iter());
+    Ok(files::cache_folder()?.join(format!("tuning-{device}.json")))
 }
 
 /// The table in the user's cache.
