@@ -11,7 +11,7 @@ use crate::device::philox::{philox, uniform4};
 use crate::device::{Context, KernelTime, by_kernel};
 use crate::error::{Error, Result};
 use crate::train::config::{Precision, RunConfig};
-use crate::train::plan::plan;
+use crate::train::plan::{plan, prepare};
 use crate::train::trainer::Trainer;
 
 /// Steps of one configuration.
@@ -104,10 +104,12 @@ pub fn synthetic(config: &RunConfig, seed: u32) -> Batch {
 /// # Errors
 /// `Error::NotFinite` when a loss is not finite; what training reports.
 pub fn measure(ctx: &Context, config: &RunConfig, name: &str, effort: Effort, opened: Instant) -> Result<Step> {
+    let preparation = prepare(ctx, config)?;
     let mut trainer = Trainer::new(ctx, config)?;
     let batches = [synthetic(config, 1), synthetic(config, 2)];
     trainer.step(&batches[0])?;
     ctx.wait()?;
+    drop(preparation);
     let first = opened.elapsed().as_secs_f64();
     let before = ctx.counters();
     trainer.step(&batches[1])?;

@@ -42,6 +42,7 @@ impl Default for ContextOptions {
 
 /// An open device.
 pub(super) struct Opened {
+    pub adapter: wgpu::Adapter,
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) capabilities: Capabilities,
@@ -120,23 +121,9 @@ pub(super) fn open(options: &ContextOptions) -> Result<Opened> {
     let experimental = if options.no_matrix { wgpu::Features::empty() } else { WANTED_EXPERIMENTAL };
     let features = adapter.features() & (WANTED | experimental);
     let limits = adapter.limits();
-    let descriptor = wgpu::DeviceDescriptor {
-        label: Some("mmae"),
-        required_features: features,
-        required_limits: limits.clone(),
-        memory_hints: wgpu::MemoryHints::Performance,
-        experimental_features: if features.intersects(WANTED_EXPERIMENTAL) {
-            // SAFETY: the caller acknowledges that experimental features may have bugs that safe code reaches. The only one
-            // asked for is cooperative matrices; their one kernel stays inside its buffers by construction, runs under all
-            // checks in the tests, and is used only where it passed a comparison with the formula on this very adapter.
-            unsafe { wgpu::ExperimentalFeatures::enabled() }
-        } else {
-            wgpu::ExperimentalFeatures::disabled()
-        },
-        ..Default::default()
-    };
-    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| {
-        Error::NoAdapter { wanted: adapter.get_info().name, tried: format!("{}; {error}", found.join(", ")) }
+    let (device, queue) = request(&adapter, features, limits.clone()).map_err(|error| Error::NoAdapter {
+        wanted: adapter.get_info().name,
+        tried: format!("{}; {error}", found.join(", ")),
     })?;
     let mut capabilities = Capabilities::of(&adapter, features, &limits);
     if capabilities.matrix.is_some() && options.unlisted_matrix.is_some() {
@@ -150,5 +137,29 @@ pub(super) fn open(options: &ContextOptions) -> Result<Opened> {
     if capabilities.half == Storage::F16Native && !capabilities.f16 {
         capabilities.half = Storage::F16Packed;
     }
-    Ok(Opened { device, queue, capabilities })
+    Ok(Opened { adapter, device, queue, capabilities })
+}
+
+/// A device with these features and limits.
+pub(super) fn request(
+    adapter: &wgpu::Adapter,
+    features: wgpu::Features,
+    limits: wgpu::Limits,
+) -> std::result::Result<(wgpu::Device, wgpu::Queue), wgpu::RequestDeviceError> {
+    let descriptor = wgpu::DeviceDescriptor {
+        label: Some("mmae"),
+        required_features: features,
+        required_limits: limits,
+        memory_hints: wgpu::MemoryHints::Performance,
+        experimental_features: if features.intersects(WANTED_EXPERIMENTAL) {
+            // SAFETY: the caller acknowledges that experimental features may have bugs that safe code reaches. The only one
+            // asked for is cooperative matrices; their one kernel stays inside its buffers by construction, runs under all
+            // checks in the tests, and is used only where it passed a comparison with the formula on this very adapter.
+            unsafe { wgpu::ExperimentalFeatures::enabled() }
+        } else {
+            wgpu::ExperimentalFeatures::disabled()
+        },
+        ..Default::default()
+    };
+    pollster::block_on(adapter.request_device(&descriptor))
 }

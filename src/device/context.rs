@@ -9,7 +9,9 @@ use super::adapter::{self, ContextOptions};
 use super::capabilities::Capabilities;
 use super::hooks::Hooks;
 use super::launch::Launch;
+use super::pipelines::Need;
 use super::pool::{Pool, PoolStats};
+use super::prepare::PipelineList;
 use super::recorder::Recorder;
 use super::timing::Stamps;
 use super::tuning::Tuned;
@@ -59,9 +61,16 @@ impl Counters {
 }
 
 pub(super) enum Executor {
-    Gpu { recorder: Box<Mutex<Recorder>>, device: wgpu::Device, queue: wgpu::Queue },
+    Gpu {
+        recorder: Box<Mutex<Recorder>>,
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        /// None for a device that was adopted.
+        adapter: Option<wgpu::Adapter>,
+    },
     Cpu,
-    Dry,
+    /// The pipelines that would have been needed.
+    Dry(Mutex<PipelineList>),
 }
 
 pub(super) struct Inner {
@@ -117,7 +126,8 @@ impl Context {
                 record(true, &shared, text);
             }
         });
-        Ok(Self::on_gpu(opened.device, opened.queue, opened.capabilities, options, failure))
+        let device = (opened.device, opened.queue, Some(opened.adapter));
+        Ok(Self::on_gpu(device, opened.capabilities, options, failure))
     }
 
     /// Adopts an application's device. Reads its features and limits and makes do with them; sets no callback on it.
@@ -125,7 +135,7 @@ impl Context {
     pub fn from_wgpu(adapter: &wgpu::Adapter, device: &wgpu::Device, queue: &wgpu::Queue) -> Self {
         let capabilities = Capabilities::of(adapter, device.features(), &device.limits());
         let options = ContextOptions::default();
-        Self::on_gpu(device.clone(), queue.clone(), capabilities, &options, Arc::default())
+        Self::on_gpu((device.clone(), queue.clone(), None), capabilities, &options, Arc::default())
     }
 
     /// The CPU twins: every launch runs the kernel's formula in plain Rust. Slow, exact, needs no GPU.
@@ -142,19 +152,18 @@ impl Context {
     #[must_use]
     pub fn dry(capabilities: Option<Capabilities>) -> Self {
         let capabilities = capabilities.unwrap_or_else(|| Capabilities::host("dry run"));
-        Self::with(Executor::Dry, capabilities, false, Arc::default())
+        Self::with(Executor::Dry(Mutex::default()), capabilities, false, Arc::default())
     }
 
     fn on_gpu(
-        device: wgpu::Device,
-        queue: wgpu::Queue,
+        (device, queue, adapter): (wgpu::Device, wgpu::Queue, Option<wgpu::Adapter>),
         capabilities: Capabilities,
         options: &ContextOptions,
         failure: Arc<Mutex<Option<(bool, String)>>>,
     ) -> Self {
         let recorder =
             Recorder::new(device.clone(), queue.clone(), capabilities.software, options.checks, options.poison);
-        let executor = Executor::Gpu { recorder: Box::new(Mutex::new(recorder)), device, queue };
+        let executor = Executor::Gpu { recorder: Box::new(Mutex::new(recorder)), device, queue, adapter };
         Self::with(executor, capabilities, options.poison, failure)
     }
 
@@ -209,7 +218,7 @@ impl Context {
     /// Whether launches are only counted.
     #[must_use]
     pub fn is_dry(&self) -> bool {
-        matches!(self.0.executor, Executor::Dry)
+        matches!(self.0.executor, Executor::Dry(_))
     }
 
     /// The wgpu device and queue, where there is one.
@@ -303,7 +312,10 @@ impl Context {
                 }
                 Ok(())
             }
-            Executor::Dry => Ok(()),
+            Executor::Dry(needs) => {
+                lock(needs).note(Need::of(launch, &self.0.capabilities, saturate));
+                Ok(())
+            }
         }
     }
 

@@ -72,7 +72,7 @@ impl Context {
                 view.set_host_bytes(bytes);
                 Ok(())
             }
-            Executor::Dry => Ok(()),
+            Executor::Dry(_) => Ok(()),
         }
     }
 
@@ -84,7 +84,7 @@ impl Context {
                 self.check()?;
                 Ok(bytes)
             }
-            Executor::Cpu | Executor::Dry => Ok(view.host_bytes()),
+            Executor::Cpu | Executor::Dry(_) => Ok(view.host_bytes()),
         }
     }
 
@@ -96,7 +96,7 @@ impl Context {
                 view.set_host_bytes(&vec![0; view.bytes as usize]);
                 Ok(())
             }
-            Executor::Dry => Ok(()),
+            Executor::Dry(_) => Ok(()),
         }
     }
 
@@ -108,7 +108,7 @@ impl Context {
                 to.set_host_bytes(&from.host_bytes());
                 Ok(())
             }
-            Executor::Dry => Ok(()),
+            Executor::Dry(_) => Ok(()),
         }
     }
 }

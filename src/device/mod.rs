@@ -15,6 +15,7 @@ pub mod philox;
 mod pipeline_cache;
 mod pipelines;
 mod pool;
+mod prepare;
 mod profile;
 mod readback;
 mod recorder;
@@ -37,6 +38,7 @@ pub use kernel::{Binding, Element, EpilogueKind, Kernel, Lanes, Matrix, Part, St
 pub use launch::{Epilogue, Launch};
 pub use memory::POISON;
 pub use pool::PoolStats;
+pub use prepare::{PipelineList, Preparation};
 pub use profile::{KernelTime, LaunchTime, by_kernel};
 pub use readback::Pending;
 pub use replay::Recording;

@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::kernel::{Binding, Kernel};
+use super::capabilities::Capabilities;
+use super::kernel::{Binding, Kernel, Matrix, Storage};
+use super::launch::Launch;
 use super::pipeline_cache::Kept;
 use super::source::{Source, Variant};
 use crate::error::{Error, Result};
+use crate::shape::DType;
 
 /// A pipeline with the layouts that its bind groups follow.
 #[derive(Clone)]
@@ -21,11 +24,54 @@ pub(super) struct Compiled {
     pub(super) groups: Arc<[wgpu::BindGroupLayout]>,
 }
 
+/// What chooses a pipeline.
+#[derive(Clone)]
+pub(super) struct Need {
+    pub(super) kernel: &'static Kernel,
+    pub(super) variant: Variant,
+    pub(super) constants: Vec<(&'static str, f64)>,
+}
+
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
     kernel: &'static str,
     variant: Variant,
     constants: Vec<(&'static str, u64)>,
+}
+
+impl Need {
+    /// What a launch needs on a device of these capabilities.
+    pub(super) fn of(launch: &Launch<'_>, capabilities: &Capabilities, saturate: bool) -> Self {
+        let (stored, output) = launch.dtypes();
+        // All halves have the same bytes in memory: cooperative matrices read them as native ones.
+        let half = if launch.kernel.has_matrix() { Storage::F16Native } else { capabilities.half };
+        let variant = Variant {
+            storage: if stored == DType::F16 { half } else { Storage::F32 },
+            output,
+            epilogue: launch.epilogue,
+            matrix: capabilities.matrix.unwrap_or(Matrix::M16),
+            lanes: capabilities.lanes(),
+            immediates: capabilities.immediates,
+        };
+        let mut constants = launch.constants.clone();
+        if !saturate && launch.kernel.is_stored() && variant.storage != Storage::F32 {
+            constants.push(("SATURATE", 0.0));
+        }
+        Self { kernel: launch.kernel, variant, constants }
+    }
+
+    fn key(&self) -> Key {
+        let constants = self.constants.iter().map(|(name, value)| (*name, value.to_bits())).collect();
+        Key { kernel: self.kernel.name, variant: self.variant, constants }
+    }
+}
+
+impl PartialEq for Need {
+    fn eq(&self, other: &Self) -> bool {
+        let bits =
+            |need: &Self| need.constants.iter().map(|(name, value)| (*name, value.to_bits())).collect::<Vec<_>>();
+        (self.kernel.name, self.variant) == (other.kernel.name, other.variant) && bits(self) == bits(other)
+    }
 }
 
 /// Bytes of one slot of the uniform ring, and the most that a parameter struct may take of it.
@@ -36,8 +82,20 @@ pub(super) struct Pipelines {
     checks: bool,
     /// What the driver is asked to reuse and to fill, once the caller wants pipelines kept.
     pub(super) kept: Option<Kept>,
-    /// A planted fault: kernel, text to find, text to put there.
-    pub(super) fault: Option<(String, String, String)>,
+    /// A planted fault.
+    pub(super) fault: Option<PlantedFault>,
+}
+
+/// Kernel, text to find, text to put there.
+pub(super) type PlantedFault = (String, String, String);
+
+/// All that compiling takes besides the pipeline's own description, for use on any thread.
+#[derive(Clone)]
+pub(super) struct Compiler {
+    pub(super) device: wgpu::Device,
+    pub(super) checks: bool,
+    pub(super) cache: Option<wgpu::PipelineCache>,
+    pub(super) fault: Option<PlantedFault>,
 }
 
 impl Pipelines {
@@ -53,35 +111,32 @@ impl Pipelines {
         self.compiled.clear();
     }
 
-    pub(super) fn get(
-        &mut self,
-        device: &wgpu::Device,
-        kernel: &'static Kernel,
-        variant: Variant,
-        constants: &[(&'static str, f64)],
-    ) -> Result<Compiled> {
-        let constants_key = constants.iter().map(|(name, value)| (*name, value.to_bits())).collect();
-        let key = Key { kernel: kernel.name, variant, constants: constants_key };
-        if let Some(found) = self.compiled.get(&key) {
-            return Ok(found.clone());
-        }
-        let fault = self.fault.as_ref().filter(|f| f.0 == kernel.name).map(|f| (f.1.as_str(), f.2.as_str()));
-        let source = Source::join(kernel, variant, fault);
-        let id = self.compiled.len() as u64;
-        let compiled = self.compile(device, kernel, variant, constants, &source, id)?;
-        self.compiled.insert(key, compiled.clone());
-        Ok(compiled)
+    pub(super) fn compiler(&self, device: &wgpu::Device) -> Compiler {
+        let cache = self.kept.as_ref().map(|kept| kept.cache.clone());
+        Compiler { device: device.clone(), checks: self.checks, cache, fault: self.fault.clone() }
     }
 
-    fn compile(
-        &self,
-        device: &wgpu::Device,
-        kernel: &'static Kernel,
-        variant: Variant,
-        constants: &[(&'static str, f64)],
-        source: &Source,
-        id: u64,
-    ) -> Result<Compiled> {
+    pub(super) fn get(&mut self, device: &wgpu::Device, need: &Need) -> Result<Compiled> {
+        if let Some(found) = self.compiled.get(&need.key()) {
+            return Ok(found.clone());
+        }
+        let compiled = self.compiler(device).compile(need)?;
+        Ok(self.insert(need, compiled))
+    }
+
+    /// Keeps a pipeline, unless another thread was faster; the one to use.
+    pub(super) fn insert(&mut self, need: &Need, compiled: Compiled) -> Compiled {
+        let id = self.compiled.len() as u64;
+        self.compiled.entry(need.key()).or_insert(Compiled { id, ..compiled }).clone()
+    }
+}
+
+impl Compiler {
+    pub(super) fn compile(&self, need: &Need) -> Result<Compiled> {
+        let Need { kernel, variant, constants } = need;
+        let (device, kernel) = (&self.device, *kernel);
+        let fault = self.fault.as_ref().filter(|f| f.0 == kernel.name).map(|f| (f.1.as_str(), f.2.as_str()));
+        let source = Source::join(kernel, *variant, fault);
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let checks = wgpu::ShaderRuntimeChecks {
             ..if self.checks { wgpu::ShaderRuntimeChecks::checked() } else { wgpu::ShaderRuntimeChecks::unchecked() }
@@ -113,16 +168,16 @@ impl Pipelines {
                 constants,
                 zero_initialize_workgroup_memory: false,
             },
-            cache: self.kept.as_ref().map(|kept| &kept.cache),
+            cache: self.cache.as_ref(),
         });
         match pollster::block_on(scope.pop()) {
-            Some(error) => Err(explain(kernel, source, &error.to_string())),
+            Some(error) => Err(explain(kernel, &source, &error.to_string())),
             None => {
                 let overrides = constants.iter().map(|(name, value)| format!("{name}={value} ")).collect::<String>();
                 let words = format!("{overrides}{} {}", variant.epilogue.name(), variant.storage.name());
                 let immediates = variant.immediates;
                 Ok(Compiled {
-                    id,
+                    id: 0,
                     kernel: kernel.name,
                     variant: words.into(),
                     immediates,

@@ -4,16 +4,13 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::capabilities::Capabilities;
-use super::kernel::{Matrix, Storage};
 use super::launch::Launch;
-use super::pipelines::{Compiled, PARAMS_BYTES, Pipelines};
+use super::pipelines::{Compiled, Compiler, Need, PARAMS_BYTES, Pipelines};
 use super::profile::{LaunchTime, Profile};
 use super::replay::{Command, Dispatch, Draft};
-use super::source::Variant;
 use super::transfer::staging;
 use super::view::View;
 use crate::error::{Error, Result};
-use crate::shape::DType;
 
 /// Launches in one submission at most.
 const MOST_LAUNCHES: usize = 128;
@@ -78,6 +75,10 @@ impl Recorder {
         }
     }
 
+    pub(super) fn compiler(&self) -> Compiler {
+        self.pipelines.compiler(&self.device)
+    }
+
     /// Records one launch.
     pub(super) fn launch(&mut self, launch: &Launch<'_>, capabilities: &Capabilities, saturate: bool) -> Result<()> {
         for view in &launch.tensors {
@@ -90,22 +91,7 @@ impl Recorder {
                 });
             }
         }
-        let (stored, output) = launch.dtypes();
-        // All halves have the same bytes in memory: cooperative matrices read them as native ones.
-        let half = if launch.kernel.has_matrix() { Storage::F16Native } else { capabilities.half };
-        let variant = Variant {
-            storage: if stored == DType::F16 { half } else { Storage::F32 },
-            output,
-            epilogue: launch.epilogue,
-            matrix: capabilities.matrix.unwrap_or(Matrix::M16),
-            lanes: capabilities.lanes(),
-            immediates: capabilities.immediates,
-        };
-        let mut constants = launch.constants.clone();
-        if !saturate && launch.kernel.is_stored() && variant.storage != Storage::F32 {
-            constants.push(("SATURATE", 0.0));
-        }
-        let compiled = self.pipelines.get(&self.device, launch.kernel, variant, &constants)?;
+        let compiled = self.pipelines.get(&self.device, &Need::of(launch, capabilities, saturate))?;
         let own = launch.kernel.bindings.len();
         let group = self.bind_group(&compiled, 0, &launch.tensors[..own]);
         let epilogue = (compiled.groups.len() > 1).then(|| self.bind_group(&compiled, 1, &launch.tensors[own..]));

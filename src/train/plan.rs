@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::config::RunConfig;
 use super::trainer::Trainer;
-use crate::device::{Capabilities, Context};
+use crate::device::{Capabilities, Context, Preparation};
 use crate::error::{Error, Result};
 
 /// What a knob can do against too large a need.
@@ -99,6 +99,16 @@ pub fn plan(config: &RunConfig, capabilities: Option<Capabilities>) -> Result<Pl
         max_binding: limits.max_binding,
         max_buffer: limits.max_buffer,
     })
+}
+
+/// Compiles the pipelines of a training step of `config`: see [`Context::prepare`].
+///
+/// # Errors
+/// As [`plan`].
+pub fn prepare(ctx: &Context, config: &RunConfig) -> Result<Preparation> {
+    let dry = Context::dry(Some(ctx.capabilities().clone()));
+    Trainer::new(&dry, config)?.step_dry()?;
+    Ok(ctx.prepare(&dry.needs()))
 }
 
 impl Plan {

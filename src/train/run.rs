@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::checkpoint::{Checkpoint, Position};
 use super::config::RunConfig;
 use super::monitor::{Event, Log, Monitor, Report, require_finite};
-use super::plan::plan;
+use super::plan::{plan, prepare};
 use super::run_dir::RunDir;
 use super::trainer::{Trainer, expected};
 use super::{budget, files, grid, metrics, plot, samples, tuning};
@@ -134,6 +134,7 @@ impl Run {
             let reason = format!("{stop}, but the run has done {from} steps already; give a larger number");
             return Err(Error::config("steps", reason));
         }
+        let _preparation = prepare(self.trainer.context(), &self.trainer.config)?;
         let mut monitor = Monitor::open(&self.dir, &self.trainer, stop)?;
         let mut loader = self.loader()?;
         // From here on the pool holds what a step needs, at step 10 as at step 1,000.
