@@ -72,8 +72,8 @@ fn a_wrong_variant_is_not_chosen() {
     assert!(won.values().all(|name| name.starts_with("registers 1x2x")), "{won:?}");
     assert!(ctx.tuning().is_empty(), "the context is as before");
 
-    let always_first = "load_b(b_base, cell, select(k, k % vec4(4u), vec4(BLOCKS == 1u && CELLS == 2u)))";
-    ctx.plant_fault(Some(("matmul", "load_b(b_base, cell, k)", always_first)));
+    let always_first = "load_b(b_base, column, select(k, k % vec4(4u), vec4(BLOCKS == 1u && CELLS == 2u)))";
+    ctx.plant_fault(Some(("matmul", "load_b(b_base, column, k)", always_first)));
     let (won, findings) = run();
     ctx.plant_fault(None);
     let noticed = |f: &Finding| f.wrong.iter().any(|(name, _)| name.starts_with("registers 1x2x"));

@@ -33,9 +33,9 @@ pub struct State {
 pub struct Arena {
     /// What is done to them.
     pub section: Section,
-    /// Values, f32, flat.
+    /// Values, flat: f32, but halves for constants in f16 precision.
     pub values: Tensor,
-    /// Their f16 copy, in f16 precision.
+    /// The f16 copy of f32 values, in f16 precision.
     pub halves: Option<Tensor>,
     /// Gradients and moments of trained parameters.
     pub state: Option<State>,
@@ -59,10 +59,11 @@ impl Arena {
         // Zeros lie between the parameters from the start, and every update keeps them.
         let zeros = |dtype| Tensor::zeros(context, &[length], dtype);
         let state = || Ok::<_, Error>(State { grad: zeros(DType::F32)?, m: zeros(DType::F32)?, v: zeros(DType::F32)? });
+        let kept = if section == Section::Constant { precision } else { DType::F32 };
         Ok(Self {
             section,
-            values: zeros(DType::F32)?,
-            halves: (precision == DType::F16).then(|| zeros(DType::F16)).transpose()?,
+            values: zeros(kept)?,
+            halves: (precision != kept).then(|| zeros(DType::F16)).transpose()?,
             state: section.is_trained().then(state).transpose()?,
         })
     }
@@ -95,7 +96,7 @@ pub struct ParamSet {
 
 impl ParamSet {
     /// Lays out and draws the parameters. `precision` is the storage of activations: with [`DType::F16`] every parameter
-    /// has an f16 copy beside its f32 value. A parameter that is not trained and begins as a copy of another is taken for
+    /// that changes has an f16 copy beside its f32 value, and one that never does is kept as halves alone. A parameter that is not trained and begins as a copy of another is taken for
     /// its moving average.
     ///
     /// # Errors
@@ -232,7 +233,7 @@ impl ParamSet {
             return Ok(());
         }
         let control = Tensor::from_u32(&self.context, &[WORDS], &Control::new(1.0).to_words())?;
-        for stretch in self.stretches()? {
+        for stretch in self.stretches()?.iter().filter(|stretch| stretch.halves.is_some()) {
             // A clamp to everything that a half can hold is the copy of an update without the update.
             clamp::launch(&self.context, &control, &stretch.values, stretch.halves.as_ref(), (f32::MIN, f32::MAX))?;
         }

@@ -139,3 +139,34 @@ fn loading_is_strict() {
     assert_eq!(d.working.to_f32_padded().unwrap(), [3.5, 0.0, 0.0, 0.0], "padding stays zero in the copy");
     assert!(set.get("tabel").unwrap_err().to_string().contains("`table`"), "a suggestion");
 }
+
+#[test]
+fn what_never_changes_is_kept_as_halves_alone() {
+    let mut specs = model();
+    for spec in specs.iter_mut().filter(|spec| spec.name == "e") {
+        spec.trainable = false;
+    }
+    let set = ParamSet::build(&Context::cpu(), &specs, DType::F16, 3).unwrap();
+    let kept = |name: &str| {
+        let arena = &set.arenas()[set.place(name).unwrap().arena];
+        (arena.section, arena.values.dtype(), arena.halves.is_some())
+    };
+    assert_eq!(kept("table"), (Section::Constant, DType::F16, false));
+    assert_eq!(kept("e"), (Section::Frozen, DType::F32, true), "an average follows it, in f32");
+    assert_eq!(kept("copy of e"), (Section::Copies, DType::F32, true));
+    assert_eq!(kept("a"), (Section::Decayed, DType::F32, true));
+    // What is read back is what was loaded, rounded to a half; and loading that changes nothing.
+    let values: Vec<f32> = (0..24).map(|i| 0.1 * i as f32).collect();
+    set.set("table", &values).unwrap();
+    let rounded: Vec<f32> = values.iter().map(|v| half::f16::from_f32(*v).to_f32()).collect();
+    let read = |set: &ParamSet| set.read().unwrap().into_iter().find(|(name, ..)| name == "table").unwrap().2;
+    assert_eq!(read(&set), rounded);
+    assert_ne!(rounded, values, "the case must round");
+    let all = set.read().unwrap();
+    set.load(&all).unwrap();
+    assert_eq!(set.read().unwrap(), all);
+    // In f32 nothing is rounded.
+    let whole = ParamSet::build(&Context::cpu(), &specs, DType::F32, 3).unwrap();
+    whole.set("table", &values).unwrap();
+    assert_eq!(read(&whole), values);
+}

@@ -29,8 +29,10 @@ pub enum Section {
     Decayed,
     /// Trained, without.
     Undecayed,
-    /// Not trained.
+    /// Not trained, but followed by moving averages.
     Frozen,
+    /// Not trained, and read beside activations only: in f16 precision halves alone, without f32 values.
+    Constant,
     /// Not trained, and begun as copies of others: moving averages. They lie in buffers of their own, because a launch may
     /// not read and write one buffer.
     Copies,
@@ -43,12 +45,13 @@ impl Section {
         matches!(self, Self::Decayed | Self::Undecayed)
     }
 
-    fn of(spec: &ParamSpec) -> Self {
+    fn of(spec: &ParamSpec, followed: bool) -> Self {
         match (spec.trainable, spec.decay, &spec.init) {
             (true, true, _) => Self::Decayed,
             (true, false, _) => Self::Undecayed,
             (false, _, Init::CopyOf(_)) => Self::Copies,
-            (false, ..) => Self::Frozen,
+            (false, ..) if followed => Self::Frozen,
+            (false, ..) => Self::Constant,
         }
     }
 }
@@ -141,16 +144,17 @@ fn order(specs: &[ParamSpec], shapes: &[Shape]) -> Result<Vec<(Section, usize)>>
             let reason = format!("copies {name}, which is no parameter of its shape with values of its own");
             return Err(Error::config(&spec.name, reason));
         };
-        *followed |= Section::of(spec) == Section::Copies;
+        *followed |= !spec.trainable;
     }
+    let section = |i: usize| Some(Section::of(specs.get(i)?, *followed.get(i)?));
     let key = |i: &usize| {
-        let spec = specs.get(*i)?;
+        let own = section(*i)?;
         // An average takes the place of its source, so that both stand in one order.
-        let leader = if Section::of(spec) == Section::Copies { source(spec).unwrap_or(*i) } else { *i };
+        let leader = if own == Section::Copies { source(specs.get(*i)?).unwrap_or(*i) } else { *i };
         let alone = !followed.get(leader).copied().unwrap_or_default();
-        Some((Section::of(spec), specs.get(leader).map(Section::of), alone, leader, *i))
+        Some((own, section(leader), alone, leader, *i))
     };
     let mut order: Vec<usize> = (0..specs.len()).collect();
     order.sort_by_cached_key(key);
-    Ok(order.into_iter().filter_map(|i| Some((Section::of(specs.get(i)?), i))).collect())
+    Ok(order.into_iter().filter_map(|i| Some((section(i)?, i))).collect())
 }

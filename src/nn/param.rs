@@ -13,7 +13,7 @@ pub struct Param {
     pub name: Arc<str>,
     /// Its axes.
     pub shape: Shape,
-    /// The value that is trained, always f32.
+    /// Its value: f32, but halves for one that never changes in f16 precision.
     pub value: Tensor,
     /// The value that kernels read beside activations: `value` itself, or its f16 copy.
     pub working: Tensor,
@@ -25,11 +25,6 @@ impl Param {
     /// The parameter on a tape, in the storage of activations. Its gradient goes to its slot.
     pub fn var(&self, tape: &mut Tape) -> Var {
         tape.parameter(self.working.clone(), self.grad.clone())
-    }
-
-    /// The parameter on a tape in f32 whatever the precision, for operations that read it so.
-    pub fn var_f32(&self, tape: &mut Tape) -> Var {
-        tape.parameter(self.value.clone(), self.grad.clone())
     }
 
     /// Whether it is trained.
