@@ -2,7 +2,7 @@
 //
 // Shapes: source, average (n) f32, in place; working (n) the copy of the average that the model's kernels read;
 //         control, schedule (16) u32: word 5 of control says skip, word 4 of schedule is ema as the bits of an f32.
-// Work:   one invocation moves one cell of four neighbours.
+// Work:   one invocation moves CELLS cells of four neighbours, WORKGROUP apart.
 // Cost:   3 FLOPs, 12 bytes (14 with a copy in halves) an element: bandwidth only.
 //
 // The target encoder follows the trained one this way: it moves slowly enough to be worth predicting (Grill et al. 2020;
@@ -23,6 +23,8 @@ const EMA = 4u;
 
 // Any multiple of the device's subgroup works; nothing is shared between invocations.
 override WORKGROUP: u32 = 256u;
+// Cells per invocation: several where every load of the words in `control` and `schedule` counts.
+override CELLS: u32 = 1u;
 // Whether `working` is a copy of its own that follows `average`, not a stand-in that is never touched.
 override WRITE_WORKING: bool = false;
 
@@ -32,14 +34,14 @@ fn main(
     @builtin(num_workgroups) count: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
-    let cell = group_index(wid, count) * WORKGROUP + lid;
-    if (cell >= p.cells || control[SKIP] == 1u) {
+    let start = group_index(wid, count) * (CELLS * WORKGROUP) + lid;
+    if (start >= p.cells || control[SKIP] == 1u) {
         return;
     }
     let keep = bitcast<f32>(schedule[EMA]);
-    let moved = keep * average[cell] + (1.0 - keep) * source[cell];
-    average[cell] = moved;
-    if (WRITE_WORKING) {
-        working[cell] = pack4(moved);
+    for (var cell = start; cell < min(start + CELLS * WORKGROUP, p.cells); cell += WORKGROUP) {
+        let moved = keep * average[cell] + (1.0 - keep) * source[cell];
+        average[cell] = moved;
+        if (WRITE_WORKING) { working[cell] = pack4(moved); }
     }
 }

@@ -55,10 +55,14 @@ fn place(token: u32) -> u32 { return patch_start(min(token, p.rows - 1u)); }
 
 fn cell(operand: u32, place: u32, offset: u32) -> vec4<f32> { return pixels(place, offset); }
 
-// Four rows of W^T: the columns of t in one cell, at the four weights of cell k.
-fn load_weight(column: u32, k: u32) -> mat4x4<f32> {
+// Where the four columns of t in one cell begin in W.
+fn weight_rows(column: u32) -> vec4<u32> {
     let row_cells = p.channels * p.side * ((p.side + 3u) / 4u);
-    let at = vec4(k) + min(vec4(4u * column) + vec4(0u, 1u, 2u, 3u), vec4(p.width - 1u)) * row_cells;
+    return min(vec4(4u * column) + vec4(0u, 1u, 2u, 3u), vec4(p.width - 1u)) * row_cells;
+}
+
+// Four rows of W^T at the four weights of one cell.
+fn load_weight(at: vec4<u32>) -> mat4x4<f32> {
     return transpose(mat4x4(unpack4(weight[at.x]), unpack4(weight[at.y]), unpack4(weight[at.z]), unpack4(weight[at.w])));
 }
 
@@ -85,12 +89,16 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let column = group / p.row_tiles * (CELLS * WORKGROUP) + lid;
     let rows = rows_from(row, lid);
     var sum = Tiles();
-    let patch_cells = (p.side + 3u) / 4u;
-    for (var line = 0u; line < p.channels * p.side; line++) {
-        let first = (line / p.side * p.size + line % p.side) * p.row_cells;
-        for (var j = 0u; j < patch_cells; j++) {
-            let k = line * patch_cells + j;
-            sum = grow(sum, rows, first + j, load_weight(column, k), load_weight(column + WORKGROUP, k));
+    let w0 = weight_rows(column);
+    let w1 = weight_rows(column + WORKGROUP);
+    var k = 0u;
+    for (var c = 0u; c < p.channels; c++) {
+        for (var i = 0u; i < p.side; i++) {
+            let first = (c * p.size + i) * p.row_cells;
+            for (var j = 0u; j < (p.side + 3u) / 4u; j++) {
+                sum = grow(sum, rows, first + j, load_weight(w0 + k), load_weight(w1 + k));
+                k += 1u;
+            }
         }
     }
     let blocks = blocks_from(row);

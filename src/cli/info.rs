@@ -52,7 +52,12 @@ fn features(context: &Context) -> Vec<Feature> {
             "the driver's own cache, if it has one",
         ),
         feature("timestamps", has.timestamps, "kernel times from the device's clock", "wall time"),
-        feature("subgroups", has.subgroups, "cooperative matrices", "reductions through workgroup memory"),
+        feature(
+            "subgroups",
+            has.subgroups,
+            "cooperative matrices; shared loads and sums on processors of eight lanes",
+            "loads by every invocation, sums through workgroup memory",
+        ),
         feature("matrices", has.matrix.is_some(), "products of halves on hardware", "products through f32 tiles"),
     ]
 }

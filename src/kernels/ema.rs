@@ -2,7 +2,7 @@
 
 use crate::device::{Binding, Context, Kernel, Launch, Part, Twin};
 use crate::error::{Error, Result};
-use crate::kernels::adamw::{sample_schedule, stand_in};
+use crate::kernels::adamw::{cells_each, sample_schedule, stand_in};
 use crate::kernels::step_control::{Control, WORDS, block, check_block};
 use crate::kernels::{Case, Fault, Tolerance, samples};
 use crate::shape::DType;
@@ -58,7 +58,8 @@ pub fn launch(
         .tensors(&[control, schedule, source, average, &working_copy])
         .params(&Params { cells: cells as u32 })
         .constant("WRITE_WORKING", working.is_some())
-        .groups(cells.div_ceil(WORKGROUP))
+        .constant("CELLS", cells_each(ctx) as f64)
+        .groups(cells.div_ceil(WORKGROUP * cells_each(ctx)))
         .flops(3.0 * average.shape().elements() as f64)
         .run(ctx)
 }
@@ -79,21 +80,27 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
 
 /// Sizes around a cell and a workgroup; a decay of 1, a working copy, a step to skip.
 pub fn cases() -> Vec<Case> {
-    [(1, 0.5, false, false), (7, 1.0, true, false), (1029, 0.25, true, false), (64, 0.5, true, true)]
-        .into_iter()
-        .map(|(n, keep, copy, skip)| {
-            let name = format!("{n} keep {keep} copy {copy} skip {skip}");
-            Case::new(name, Tolerance::elementwise(), move |ctx, storage| {
-                let source = samples::normal(ctx, &[n], DType::F32, 1)?;
-                let average = samples::normal(ctx, &[n], DType::F32, 2)?;
-                let working = samples::normal(ctx, &[n], storage, 3)?;
-                let control = Tensor::from_u32(ctx, &[WORDS], &Control { skip, ..Control::new(1.0) }.to_words())?;
-                let schedule = sample_schedule(ctx, 0.1, keep)?;
-                launch(ctx, &control, &schedule, &source, &average, copy.then_some(&working))?;
-                Ok(vec![average, working])
-            })
+    [
+        (1, 0.5, false, false),
+        (7, 1.0, true, false),
+        (1029, 0.25, true, false),
+        (9001, 0.25, true, false),
+        (64, 0.5, true, true),
+    ]
+    .into_iter()
+    .map(|(n, keep, copy, skip)| {
+        let name = format!("{n} keep {keep} copy {copy} skip {skip}");
+        Case::new(name, Tolerance::elementwise(), move |ctx, storage| {
+            let source = samples::normal(ctx, &[n], DType::F32, 1)?;
+            let average = samples::normal(ctx, &[n], DType::F32, 2)?;
+            let working = samples::normal(ctx, &[n], storage, 3)?;
+            let control = Tensor::from_u32(ctx, &[WORDS], &Control { skip, ..Control::new(1.0) }.to_words())?;
+            let schedule = sample_schedule(ctx, 0.1, keep)?;
+            launch(ctx, &control, &schedule, &source, &average, copy.then_some(&working))?;
+            Ok(vec![average, working])
         })
-        .collect()
+    })
+    .collect()
 }
 
 /// Wrong texts that a case must notice.
@@ -101,5 +108,6 @@ pub const FAULTS: &[Fault] = &[
     Fault { find: "(1.0 - keep) * source", replace: "keep * source" },
     Fault { find: "const EMA = 4u", replace: "const EMA = 3u" },
     Fault { find: "|| control[SKIP] == 1u", replace: "" },
+    Fault { find: "start + CELLS * WORKGROUP", replace: "start + WORKGROUP" },
     Fault { find: "pack4(moved)", replace: "pack4(source[cell])" },
 ];

@@ -186,7 +186,7 @@ pub fn cases() -> Vec<Case> {
 /// Wrong texts.
 pub const FAULTS: &[Fault] = &[
     Fault { find: "n % p.across * p.side", replace: "n / p.across * p.side" },
-    Fault { find: "line / p.side * p.size", replace: "line * p.size" },
+    Fault { find: "c * p.size + i", replace: "c * p.side + i" },
     Fault { find: "vec4(low.zw, high.xy)", replace: "vec4(low.zw, high.zw)" },
     Fault { find: "< vec4(p.width)", replace: "<= vec4(p.width)" },
 ];
