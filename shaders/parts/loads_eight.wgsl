@@ -3,7 +3,8 @@
 // read one address: passing values on makes one such walk of eight. Elsewhere parts/loads_any.wgsl stands here.
 //
 // The kernel declares `place(i)`, where the i-th of its shared rows lies, and `cell(operand, place, offset)`, which loads.
-// All invocations must take part: one that returned early would show nothing.
+// All invocations must take part, since one that returned early would show nothing, and come in workgroups of a multiple of
+// eight.
 
 struct Eight { low: mat4x4<f32>, high: mat4x4<f32> }
 

@@ -231,3 +231,32 @@ fn wrong<S: Section>(key: &str, slot: &Slot<'_>, got: &str) -> Error {
         nearest,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::byte_count;
+
+    #[test]
+    fn byte_counts_in_words() {
+        let cases = [
+            ("0", Some(0)),
+            ("1536", Some(1536)),
+            ("1536 B", Some(1536)),
+            ("3KiB", Some(3 << 10)),
+            (" 512MiB ", Some(512 << 20)),
+            ("2 GiB", Some(2 << 30)),
+            ("1TiB", Some(1 << 40)),
+            ("8388607TiB", Some(8_388_607 << 40)),
+            ("8388608TiB", None),
+            ("18446744073709551616", None),
+            ("2GB", None),
+            ("2gib", None),
+            ("1.5GiB", None),
+            ("-1", None),
+            ("GiB", None),
+            ("", None),
+        ];
+        let wrong: Vec<_> = cases.into_iter().filter(|(text, bytes)| byte_count(text) != *bytes).collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+}
