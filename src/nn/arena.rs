@@ -137,13 +137,20 @@ impl ParamSet {
         }
         // A dry run has nowhere to put initial values, and drawing them would take most of its time.
         let drawn = if context.is_dry() { &[] } else { specs };
+        let mut copies: HashMap<&str, Vec<&Param>> = HashMap::new();
         for (spec, param) in drawn.iter().zip(&set.params) {
-            let source = match &spec.init {
-                Init::CopyOf(name) => specs.iter().find(|other| other.name == *name).unwrap_or(spec),
-                _ => spec,
-            };
-            let values = source.init.values(seed, &source.name, param.shape.elements(), param.shape.last());
-            param.value.write_f32(&values)?;
+            if let Init::CopyOf(source) = &spec.init {
+                copies.entry(source).or_default().push(param);
+            }
+        }
+        for (spec, param) in drawn.iter().zip(&set.params) {
+            if matches!(spec.init, Init::CopyOf(_)) {
+                continue;
+            }
+            let values = spec.init.values(seed, &spec.name, param.shape.elements(), param.shape.last());
+            for param in copies.get(spec.name.as_str()).into_iter().flatten().chain([&param]) {
+                param.value.write_f32(&values)?;
+            }
         }
         set.refresh()?;
         Ok(set)

@@ -1,5 +1,7 @@
 //! Initial values, drawn on the host so that every device starts from the same bytes.
 
+use std::thread;
+
 use crate::device::fnv1a;
 use crate::device::philox::{normal4, philox};
 
@@ -28,22 +30,46 @@ impl Init {
         match self {
             Self::Constant(value) => vec![*value; count],
             Self::CopyOf(_) => vec![0.0; count],
-            Self::Normal { mean, std } => normal(seed, name, count).map(|draw| mean + std * draw).collect(),
+            Self::Normal { mean, std } => {
+                let mut values = normal(seed, name, count);
+                values.iter_mut().for_each(|value| *value = mean + std * *value);
+                values
+            }
             Self::NormalRowZero => {
-                let draws = normal(seed, name, count).enumerate();
-                draws.map(|(i, draw)| if i < width { 0.0 } else { draw }).collect()
+                let mut values = normal(seed, name, count);
+                values.iter_mut().take(width).for_each(|value| *value = 0.0);
+                values
             }
         }
     }
 }
 
-/// Standard normal draws keyed by seed and name.
-fn normal(seed: u64, name: &str, count: usize) -> impl Iterator<Item = f32> {
+/// Values that one thread draws at least: about a millisecond's work.
+const SHARE: usize = 1 << 16;
+
+/// Standard normal draws keyed by seed and name. Each is a pure function of its place, so threads may share them.
+fn normal(seed: u64, name: &str, count: usize) -> Vec<f32> {
     let hash = fnv1a(name.bytes());
-    let counter = move |quad: u32| [quad, INIT_STREAM, hash as u32, (hash >> 32) as u32];
     let key = [seed as u32, (seed >> 32) as u32];
-    let quads = 0..count.div_ceil(4) as u32;
-    quads.flat_map(move |quad| normal4(philox(counter(quad), key))).take(count)
+    let draw = move |first: usize, part: &mut [f32]| {
+        for (quad, values) in (first / 4..).zip(part.chunks_mut(4)) {
+            let drawn = normal4(philox([quad as u32, INIT_STREAM, hash as u32, (hash >> 32) as u32], key));
+            values.copy_from_slice(&drawn[..values.len()]);
+        }
+    };
+    let mut values = vec![0.0; count];
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let share = count.div_ceil(threads).next_multiple_of(4).max(SHARE);
+    if share >= count {
+        draw(0, &mut values);
+        return values;
+    }
+    thread::scope(|scope| {
+        for (i, part) in values.chunks_mut(share).enumerate() {
+            scope.spawn(move || draw(i * share, part));
+        }
+    });
+    values
 }
 
 #[cfg(test)]
@@ -55,6 +81,9 @@ mod tests {
         let init = Init::Normal { mean: 1.0, std: 0.02 };
         let values = init.values(7, "a.weight", 1003, 17);
         assert_eq!(values[..40], init.values(7, "a.weight", 40, 40), "a longer parameter begins alike");
+        let long = init.values(7, "a.weight", 3 * SHARE + 5, 17);
+        assert_eq!(values, long[..1003], "and so does one that threads share");
+        assert_ne!(long[SHARE..SHARE + 8], long[..8], "every thread has its own places");
         assert_ne!(values, init.values(8, "a.weight", 1003, 17), "another seed");
         assert_ne!(values, init.values(7, "b.weight", 1003, 17), "another name");
         let mean = values.iter().sum::<f32>() / 1003.0;
