@@ -107,6 +107,7 @@ pub fn plan(config: &RunConfig, capabilities: Option<Capabilities>) -> Result<Pl
 /// As [`plan`].
 pub fn prepare(ctx: &Context, config: &RunConfig) -> Result<Preparation> {
     let dry = Context::dry(Some(ctx.capabilities().clone()));
+    dry.set_tuning(ctx.tuning().as_ref().clone());
     Trainer::new(&dry, config)?.step_dry()?;
     Ok(ctx.prepare(&dry.needs()))
 }
