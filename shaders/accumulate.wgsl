@@ -13,8 +13,8 @@ struct Params {
     scale: f32,
 }
 
-@group(0) @binding(0) var<storage, read> src: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> dst: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> src: array<Floats>;
+@group(0) @binding(1) var<storage, read_write> dst: array<Floats>;
 
 // Any multiple of the device's subgroup works; nothing is shared between invocations.
 override WORKGROUP: u32 = 256u;
@@ -29,5 +29,5 @@ fn main(
     if (cell >= p.cells) {
         return;
     }
-    dst[cell] = dst[cell] + p.scale * src[cell];
+    dst[cell] = cell_of_floats(floats(dst[cell]) + p.scale * floats(src[cell]));
 }

@@ -24,10 +24,10 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read> control: array<u32>;
 @group(0) @binding(1) var<storage, read> schedule: array<u32>;
-@group(0) @binding(2) var<storage, read> grad: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> weight: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> m: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> v: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> grad: array<Floats>;
+@group(0) @binding(3) var<storage, read_write> weight: array<Floats>;
+@group(0) @binding(4) var<storage, read_write> m: array<Floats>;
+@group(0) @binding(5) var<storage, read_write> v: array<Floats>;
 @group(0) @binding(6) var<storage, read_write> working: array<Stored4>;
 
 const SKIP = 5u;
@@ -59,16 +59,16 @@ fn main(
     let rest1 = bitcast<f32>(control[REST1]);
     let rest2 = bitcast<f32>(control[REST2]);
     for (var cell = start; cell < min(start + CELLS * WORKGROUP, p.cells); cell += WORKGROUP) {
-        let g = grad[cell] * multiplier;
-        let first = p.beta1 * m[cell] + p.rest1 * g;
-        let second = p.beta2 * v[cell] + p.rest2 * g * g;
+        let g = floats(grad[cell]) * multiplier;
+        let first = p.beta1 * floats(m[cell]) + p.rest1 * g;
+        let second = p.beta2 * floats(v[cell]) + p.rest2 * g * g;
         let mean = first / rest1;
         let root = sqrt(second / rest2);
-        let decayed = weight[cell] * (1.0 - rate * p.decay);
+        let decayed = floats(weight[cell]) * (1.0 - rate * p.decay);
         let updated = decayed - rate * mean / (root + p.eps);
-        m[cell] = first;
-        v[cell] = second;
-        weight[cell] = updated;
+        m[cell] = cell_of_floats(first);
+        v[cell] = cell_of_floats(second);
+        weight[cell] = cell_of_floats(updated);
         if (WRITE_WORKING) { working[cell] = pack4(updated); }
     }
 }

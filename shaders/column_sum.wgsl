@@ -19,7 +19,7 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read> x: array<Stored4>;
 @group(0) @binding(1) var<storage, read> weights: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<Floats>;
 
 override WORKGROUP: u32 = 64u;
 // false: weights is not read, every weight is 1.
@@ -56,5 +56,5 @@ fn main(
             sum += v;
         }
     }
-    y[index] = sum;
+    y[index] = cell_of_floats(sum);
 }

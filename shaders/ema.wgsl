@@ -14,8 +14,8 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read> control: array<u32>;
 @group(0) @binding(1) var<storage, read> schedule: array<u32>;
-@group(0) @binding(2) var<storage, read> source: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> average: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> source: array<Floats>;
+@group(0) @binding(3) var<storage, read_write> average: array<Floats>;
 @group(0) @binding(4) var<storage, read_write> working: array<Stored4>;
 
 const SKIP = 5u;
@@ -40,8 +40,8 @@ fn main(
     }
     let keep = bitcast<f32>(schedule[EMA]);
     for (var cell = start; cell < min(start + CELLS * WORKGROUP, p.cells); cell += WORKGROUP) {
-        let moved = keep * average[cell] + (1.0 - keep) * source[cell];
-        average[cell] = moved;
+        let moved = keep * floats(average[cell]) + (1.0 - keep) * floats(source[cell]);
+        average[cell] = cell_of_floats(moved);
         if (WRITE_WORKING) { working[cell] = pack4(moved); }
     }
 }

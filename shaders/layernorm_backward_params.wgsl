@@ -17,8 +17,8 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<Stored4>;
 @group(0) @binding(2) var<storage, read> mean: array<f32>;
 @group(0) @binding(3) var<storage, read> rstd: array<f32>;
-@group(0) @binding(4) var<storage, read_write> dweight: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> dbias: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> dweight: array<Floats>;
+@group(0) @binding(5) var<storage, read_write> dbias: array<Floats>;
 
 override WORKGROUP: u32 = 64u;
 
@@ -43,6 +43,6 @@ fn main(
         weights += g * ((unpack4(x[row * p.cells + cell]) - mean[row]) * rstd[row]);
         biases += g;
     }
-    dweight[index] = weights;
-    dbias[index] = biases;
+    dweight[index] = cell_of_floats(weights);
+    dbias[index] = cell_of_floats(biases);
 }

@@ -13,7 +13,7 @@ struct Params {
     c_row: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> x: array<Floats>;
 @group(0) @binding(1) var<storage, read_write> c: array<Output4>;
 
 @compute @workgroup_size(WORKGROUP)
@@ -23,9 +23,9 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let row = i / p.cells;
     if (row >= p.rows) { return; }
     let cell = i % p.cells;
-    var sum = x[i];
+    var sum = floats(x[i]);
     for (var s = 1u; s < p.splits; s += 1u) {
-        sum += x[s * p.rows * p.cells + i];
+        sum += floats(x[s * p.rows * p.cells + i]);
     }
     let at = row * p.c_row + cell;
     c[at] = pack_output4(epilogue(at, cell, sum));

@@ -29,7 +29,7 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read> tokens: array<Stored4>;
 @group(0) @binding(1) var<storage, read> image: array<Stored4>;
-@group(0) @binding(2) var<storage, read_write> weight: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> weight: array<Floats>;
 
 // Four pixels of a patch; `offset` counts cells from its start. With a patch width that is no multiple of 4 they lie
 // across two cells; what lies beyond the patch is dropped at the end.
@@ -79,7 +79,8 @@ fn offset_of(column: u32) -> u32 {
 fn store_row(part: u32, row: u32, column: u32, sum: vec4<f32>) {
     if (row >= p.rows || column >= p.columns) { return; }
     let j = vec4(column % ((p.side + 3u) / 4u) * 4u) + vec4(0u, 1u, 2u, 3u);
-    weight[(part * p.rows + row) * p.columns + column] = select(vec4(0.0), sum, j < vec4(p.side));
+    let value = select(vec4(0.0), sum, j < vec4(p.side));
+    weight[(part * p.rows + row) * p.columns + column] = cell_of_floats(value);
 }
 
 fn store_block(part: u32, row: u32, column: u32, sum: mat4x4<f32>) {

@@ -13,7 +13,7 @@ struct Params {
     groups: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> x: array<Floats>;
 @group(0) @binding(1) var<storage, read_write> partials: array<f32>;
 
 // Fixed by the tree of the reduce part.
@@ -33,7 +33,7 @@ fn main(
     var sums = vec4<f32>(0.0);
     let stride = p.groups * WORKGROUP;
     for (var cell = group * WORKGROUP + lid; cell < p.cells; cell += stride) {
-        let v = x[cell];
+        let v = floats(x[cell]);
         sums += v * v;
     }
     let total = reduce_sum(lid, dot(sums, vec4<f32>(1.0)));

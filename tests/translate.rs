@@ -6,7 +6,8 @@ use std::path::Path;
 
 use mmae::Error;
 use mmae::device::{
-    Binding, Element, Kernel, Language, Matrix, Part, Source, Storage, Translation, Twin, Variant, translate, validate,
+    Binding, Element, Kernel, Lanes, Language, Matrix, Part, Source, Storage, Translation, Twin, Variant, translate,
+    validate,
 };
 use mmae::kernels::ALL;
 use naga::{AddressSpace, Module, ScalarKind, StorageAccess, TypeInner};
@@ -23,11 +24,12 @@ fn variants(kernel: &Kernel) -> Vec<Variant> {
 
 fn label(kernel: &Kernel, variant: &Variant) -> String {
     format!(
-        "{} (storage {}, output {}, epilogue {}, {})",
+        "{} (storage {}, output {}, epilogue {}, lanes {}, {})",
         kernel.name,
         variant.storage.name(),
         variant.output,
         variant.epilogue.name(),
+        variant.lanes.name(),
         if variant.immediates { "immediates" } else { "uniform" }
     )
 }
@@ -215,16 +217,21 @@ fn element(module: &Module, ty: naga::Handle<naga::Type>) -> String {
 
 /// What a binding may look like in WGSL, given the parts that are joined.
 fn expected(element: Element, variant: Variant) -> &'static [&'static str] {
+    let (floats, halves): (&[&str], &[&str]) = match variant.lanes {
+        Lanes::Any => (&["vec4<f32>"], &["vec2<u32>"]),
+        Lanes::Eight => (&["vec2<u64>"], &["u64"]),
+    };
     let stored: &[&str] = match variant.storage {
-        Storage::F32 => &["vec4<f32>"],
+        Storage::F32 => floats,
         Storage::F16Native => &["vec4<f16>"],
-        Storage::F16Packed | Storage::F16Integer => &["vec2<u32>"],
+        Storage::F16Packed | Storage::F16Integer => halves,
     };
     match element {
         Element::Stored => stored,
-        Element::Output if variant.output == mmae::DType::F32 => &["vec4<f32>"],
-        Element::Output if variant.storage == Storage::F32 => &["vec2<u32>"],
+        Element::Output if variant.output == mmae::DType::F32 => floats,
+        Element::Output if variant.storage == Storage::F32 => halves,
         Element::Output => stored,
+        Element::F32 if variant.lanes == Lanes::Eight => &["f32", "vec4<f32>", "vec2<u64>"],
         Element::F32 => &["f32", "vec4<f32>"],
         Element::U32 => &["u32", "vec4<u32>"],
     }

@@ -10,8 +10,8 @@ struct Params {
     cells: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> x: array<Floats>;
+@group(0) @binding(1) var<storage, read_write> y: array<Floats>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(

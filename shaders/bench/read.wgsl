@@ -11,7 +11,7 @@ struct Params {
     cells: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> x: array<Floats>;
 @group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
 
 @compute @workgroup_size(WORKGROUP)
@@ -29,7 +29,7 @@ fn main(
     for (var j = 0u; j < EACH; j++) {
         let i = first + j * WORKGROUP;
         if i < p.cells {
-            sum += x[i];
+            sum += floats(x[i]);
         }
     }
     y[group * WORKGROUP + lid] = sum;

@@ -1,8 +1,8 @@
 // Output in f16 where the inputs are f32: making working copies of weights.
-alias Output4 = vec2<u32>;
+alias Output4 = Halves;
 
 fn pack_output4(value: vec4<f32>) -> Output4 {
     // Clamped first: beyond the range some drivers pack an infinity, others a NaN.
     let v = clamp(value, vec4(-65504.0), vec4(65504.0));
-    return vec2(pack2x16float(v.xy), pack2x16float(v.zw));
+    return cell_of_halves(vec2(pack2x16float(v.xy), pack2x16float(v.zw)));
 }

@@ -1,6 +1,6 @@
 // Output in f32, whatever the storage of the inputs: gradients of weights.
-alias Output4 = vec4<f32>;
+alias Output4 = Floats;
 
 fn pack_output4(value: vec4<f32>) -> Output4 {
-    return value;
+    return cell_of_floats(value);
 }

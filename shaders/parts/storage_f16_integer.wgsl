@@ -1,6 +1,6 @@
 // Storage f16, by integer arithmetic: what a half is, bit by bit. Works on every device.
 // A half has 1 sign bit, 5 exponent bits (bias 15) and 10 fraction bits; an f32 has 1, 8 (bias 127) and 23.
-alias Stored4 = vec2<u32>;
+alias Stored4 = Halves;
 
 // Activations saturate at the largest half. Gradients (SATURATE = false) become infinite instead, so that an overflow
 // reaches the gradient norm and the step is skipped.
@@ -48,15 +48,16 @@ fn float_to_half(x: f32) -> u32 {
 }
 
 fn unpack4(cell: Stored4) -> vec4<f32> {
+    let pairs = halves(cell);
     return vec4(
-        half_to_float(cell.x & 0xffffu), half_to_float(cell.x >> 16u),
-        half_to_float(cell.y & 0xffffu), half_to_float(cell.y >> 16u),
+        half_to_float(pairs.x & 0xffffu), half_to_float(pairs.x >> 16u),
+        half_to_float(pairs.y & 0xffffu), half_to_float(pairs.y >> 16u),
     );
 }
 
 fn pack4(value: vec4<f32>) -> Stored4 {
-    return vec2(
+    return cell_of_halves(vec2(
         float_to_half(value.x) | (float_to_half(value.y) << 16u),
         float_to_half(value.z) | (float_to_half(value.w) << 16u),
-    );
+    ));
 }

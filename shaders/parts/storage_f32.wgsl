@@ -1,10 +1,10 @@
-// Storage f32: four neighbours in memory are one vec4<f32>.
-alias Stored4 = vec4<f32>;
+// Storage f32: a cell is four floats.
+alias Stored4 = Floats;
 
 fn unpack4(cell: Stored4) -> vec4<f32> {
-    return cell;
+    return floats(cell);
 }
 
 fn pack4(value: vec4<f32>) -> Stored4 {
-    return value;
+    return cell_of_floats(value);
 }

@@ -12,23 +12,23 @@ const WORKGROUP: usize = 64;
 const TABLE: usize = 1024;
 
 macro_rules! probe {
-    ($static:ident, $name:literal, $part:ident, $twin:ident, $($binding:expr),+) => {
+    ($static:ident, $name:literal, [$($part:ident),+], $twin:ident, $($binding:expr),+) => {
         static $static: Kernel = Kernel {
             name: concat!("bench/", $name),
             source: include_str!(concat!("../../shaders/bench/", $name, ".wgsl")),
-            parts: &[Part::$part],
+            parts: &[$(Part::$part),+],
             bindings: &[$($binding),+],
             epilogues: false,
             twin: $twin,
         };
     };
 }
-probe!(FMA, "fma", Grid, fma_twin, Binding::f32_mut("y"));
-probe!(FMA_STORED, "fma_stored", Grid, fma_stored_twin, Binding::stored("table"), Binding::f32_mut("y"));
-probe!(COPY, "copy", Grid, copy_twin, Binding::f32("x"), Binding::f32_mut("y"));
-probe!(READ, "read", Grid, read_twin, Binding::f32("x"), Binding::f32_mut("y"));
-probe!(NOTHING, "nothing", Grid, nothing_twin, Binding::f32_mut("y"));
-probe!(MATRIX, "matrix", Matrix, matrix_twin, Binding::stored("table"), Binding::f32_mut("y"));
+probe!(FMA, "fma", [Grid], fma_twin, Binding::f32_mut("y"));
+probe!(FMA_STORED, "fma_stored", [Grid], fma_stored_twin, Binding::stored("table"), Binding::f32_mut("y"));
+probe!(COPY, "copy", [Grid, Cells], copy_twin, Binding::f32("x"), Binding::f32_mut("y"));
+probe!(READ, "read", [Grid, Cells], read_twin, Binding::f32("x"), Binding::f32_mut("y"));
+probe!(NOTHING, "nothing", [Grid], nothing_twin, Binding::f32_mut("y"));
+probe!(MATRIX, "matrix", [Matrix], matrix_twin, Binding::stored("table"), Binding::f32_mut("y"));
 
 /// All of them, for tests.
 pub static ALL: [&Kernel; 6] = [&FMA, &FMA_STORED, &COPY, &READ, &NOTHING, &MATRIX];

@@ -53,6 +53,7 @@ const WANTED: wgpu::Features = wgpu::Features::SHADER_F16
     .union(wgpu::Features::SUBGROUP)
     .union(wgpu::Features::IMMEDIATES)
     .union(wgpu::Features::PIPELINE_CACHE)
+    .union(wgpu::Features::SHADER_INT64)
     .union(wgpu::Features::TIMESTAMP_QUERY);
 
 /// The same, of those that wgpu calls experimental.

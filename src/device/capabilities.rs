@@ -19,6 +19,8 @@ pub struct Capabilities {
     pub subgroups: bool,
     /// Invocations of a subgroup, where all subgroups have the same number.
     pub subgroup_size: Option<u32>,
+    /// Integers of 64 bits in shaders.
+    pub int64: bool,
     /// Cooperative matrices of halves with sums in f32, where the device lists a size that kernels know and subgroups have one
     /// size. Whether their results are right is tested at first use: [`Context::matrix_verdict`](super::Context).
     pub matrix: Option<Matrix>,
@@ -52,6 +54,7 @@ impl Capabilities {
             f16: native,
             subgroups: features.contains(wgpu::Features::SUBGROUP),
             subgroup_size: fixed.then_some(info.subgroup_max_size),
+            int64: features.contains(wgpu::Features::SHADER_INT64),
             matrix: if cooperative { listed(&adapter.cooperative_matrix_properties()) } else { None },
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
             immediates: features.contains(wgpu::Features::IMMEDIATES) && limits.max_immediate_size >= 128,
@@ -72,6 +75,7 @@ impl Capabilities {
             f16: true,
             subgroups: false,
             subgroup_size: None,
+            int64: false,
             matrix: None,
             workgroup_bytes: 16 << 10,
             immediates: true,
@@ -84,10 +88,10 @@ impl Capabilities {
     }
 
     /// Whether kernels rely on subgroups of eight lanes: on processors that run eight invocations as one vector, where
-    /// passing values on is cheaper than loading them again and than a barrier.
+    /// passing values on is cheaper than loading them again and than a barrier, and where 64 bits take as long to load as 32.
     #[must_use]
     pub fn lanes(&self) -> Lanes {
-        if self.software && self.subgroup_size == Some(8) { Lanes::Eight } else { Lanes::Any }
+        if self.software && self.subgroup_size == Some(8) && self.int64 { Lanes::Eight } else { Lanes::Any }
     }
 
     /// One line for logs and reports.

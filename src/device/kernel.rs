@@ -32,6 +32,9 @@ pub enum Part {
     ReduceAny,
     /// Which values of a cell belong to a row, and what they come to.
     Rows,
+    /// Cells in buffers: which of two files, the device's subgroups decide. Joined unasked where a binding is stored or an
+    /// output.
+    Cells,
     /// Philox4x32-10 random numbers.
     Philox,
     /// GELU and its slope.
@@ -59,6 +62,10 @@ impl Part {
             (Self::Reduce, Lanes::Eight) => {
                 ("parts/reduce_eight.wgsl", include_str!("../../shaders/parts/reduce_eight.wgsl"))
             }
+            (Self::Cells, Lanes::Any) => ("parts/cells_any.wgsl", include_str!("../../shaders/parts/cells_any.wgsl")),
+            (Self::Cells, Lanes::Eight) => {
+                ("parts/cells_eight.wgsl", include_str!("../../shaders/parts/cells_eight.wgsl"))
+            }
             (Self::Loads, Lanes::Any) => ("parts/loads_any.wgsl", include_str!("../../shaders/parts/loads_any.wgsl")),
             (Self::Loads, Lanes::Eight) => {
                 ("parts/loads_eight.wgsl", include_str!("../../shaders/parts/loads_eight.wgsl"))
@@ -74,7 +81,7 @@ impl Part {
     /// Whether two files stand for this part, one of them for subgroups of eight lanes.
     #[must_use]
     pub const fn has_lanes(self) -> bool {
-        matches!(self, Self::Loads | Self::Reduce)
+        matches!(self, Self::Cells | Self::Loads | Self::Reduce)
     }
 }
 
@@ -229,7 +236,8 @@ impl Matrix {
     }
 }
 
-/// Whether a text relies on subgroups of eight lanes: which of two files stands for [`Part::Loads`] and [`Part::Reduce`].
+/// Whether a text is for processors that play GPU with subgroups of eight lanes: which of two files stands for
+/// [`Part::Cells`], [`Part::Loads`] and [`Part::Reduce`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lanes {
     /// Any subgroups, or none.

@@ -44,12 +44,15 @@ impl Source {
         if uses(kernel, Element::Output) {
             source.push(output_part(variant));
         }
+        if has_cells(kernel) {
+            source.push(Part::Cells.file(variant.lanes, variant.matrix));
+        }
         source.push(if variant.immediates {
             ("parts/params_immediate.wgsl", include_str!("../../shaders/parts/params_immediate.wgsl"))
         } else {
             ("parts/params_uniform.wgsl", include_str!("../../shaders/parts/params_uniform.wgsl"))
         });
-        for part in kernel.parts {
+        for part in kernel.parts.iter().filter(|part| **part != Part::Cells) {
             // GELU is also what the bias_gelu epilogue needs: the kernel lists it, other epilogues go without.
             if *part != Part::Gelu || !kernel.epilogues || variant.epilogue == EpilogueKind::BiasGelu {
                 source.push(part.file(variant.lanes, variant.matrix));
@@ -97,6 +100,11 @@ fn uses(kernel: &Kernel, element: Element) -> bool {
     kernel.epilogues && element == Element::Stored || kernel.bindings.iter().any(|b| b.element == element)
 }
 
+/// Whether the text speaks of cells: in its storage and output parts, or itself.
+fn has_cells(kernel: &Kernel) -> bool {
+    uses(kernel, Element::Stored) || uses(kernel, Element::Output) || kernel.parts.contains(&Part::Cells)
+}
+
 fn output_part(variant: Variant) -> (&'static str, &'static str) {
     match (variant.output, variant.storage) {
         (DType::F16, Storage::F32) => {
@@ -139,7 +147,7 @@ impl Kernel {
     /// All texts of this kernel: every storage, output, epilogue, size of matrices and kind of subgroups that it takes.
     #[must_use]
     pub fn variants(&self, immediates: bool) -> Vec<Variant> {
-        let has_lanes = self.parts.iter().any(|part| part.has_lanes());
+        let has_lanes = has_cells(self) || self.parts.iter().any(|part| part.has_lanes());
         let lanes = if has_lanes { &Lanes::ALL[..] } else { &Lanes::ALL[..1] };
         let matrices = if self.has_matrix() { &Matrix::ALL[..] } else { &[Matrix::M16] };
         let outputs = if self.has_output() { &[DType::F32, DType::F16][..] } else { &[DType::F32][..] };

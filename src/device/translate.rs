@@ -47,6 +47,7 @@ const CAPABILITIES: Capabilities = Capabilities::IMMEDIATES
     .union(Capabilities::SHADER_FLOAT16)
     .union(Capabilities::SHADER_FLOAT16_IN_FLOAT32)
     .union(Capabilities::SUBGROUP)
+    .union(Capabilities::SHADER_INT64)
     .union(Capabilities::COOPERATIVE_MATRIX);
 
 /// Parses a joined text; its overrides are still there to be read.

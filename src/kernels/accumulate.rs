@@ -10,7 +10,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "accumulate",
     source: include_str!("../../shaders/accumulate.wgsl"),
-    parts: &[Part::Grid],
+    parts: &[Part::Grid, Part::Cells],
     bindings: &[Binding::f32("src"), Binding::f32_mut("dst")],
     epilogues: false,
     twin,
@@ -66,7 +66,7 @@ pub fn cases() -> Vec<Case> {
 
 /// Wrong texts that a case must notice.
 pub const FAULTS: &[Fault] = &[
-    Fault { find: "dst[cell] + p.scale * src[cell]", replace: "p.scale * src[cell]" },
-    Fault { find: "p.scale * src[cell]", replace: "src[cell]" },
+    Fault { find: "floats(dst[cell]) + p.scale", replace: "p.scale" },
+    Fault { find: "p.scale * floats(src[cell])", replace: "floats(src[cell])" },
     Fault { find: "* WORKGROUP + lid", replace: "* 64u + lid" },
 ];

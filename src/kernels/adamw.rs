@@ -187,7 +187,7 @@ pub const FAULTS: &[Fault] = &[
     Fault { find: "p.rest2 * g * g", replace: "p.rest2 * g" },
     Fault { find: "first / rest1", replace: "first" },
     Fault { find: "control[REST2])", replace: "control[REST1])" },
-    Fault { find: "grad[cell] * multiplier", replace: "grad[cell]" },
+    Fault { find: "floats(grad[cell]) * multiplier", replace: "floats(grad[cell])" },
     Fault { find: "|| control[SKIP] == 1u", replace: "" },
     Fault { find: "start + CELLS * WORKGROUP", replace: "start + WORKGROUP" },
     Fault { find: "working[cell] = pack4(updated)", replace: "working[cell] = pack4(decayed)" },

@@ -105,9 +105,9 @@ pub fn cases() -> Vec<Case> {
 
 /// Wrong texts that a case must notice.
 pub const FAULTS: &[Fault] = &[
-    Fault { find: "(1.0 - keep) * source", replace: "keep * source" },
+    Fault { find: "(1.0 - keep) * floats", replace: "keep * floats" },
     Fault { find: "const EMA = 4u", replace: "const EMA = 3u" },
     Fault { find: "|| control[SKIP] == 1u", replace: "" },
     Fault { find: "start + CELLS * WORKGROUP", replace: "start + WORKGROUP" },
-    Fault { find: "pack4(moved)", replace: "pack4(source[cell])" },
+    Fault { find: "pack4(moved)", replace: "pack4(floats(source[cell]))" },
 ];

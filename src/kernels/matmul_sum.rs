@@ -100,5 +100,5 @@ pub const FAULTS: &[Fault] = &[
     Fault { find: "var s = 1u;", replace: "var s = 2u;" },
     Fault { find: "s * p.rows * p.cells + i", replace: "s * p.cells + i" },
     Fault { find: "epilogue(at, cell, sum)", replace: "epilogue(at, i, sum)" },
-    Fault { find: "var sum = x[i];", replace: "var sum = 2.0 * x[i];" },
+    Fault { find: "var sum = floats(x[i]);", replace: "var sum = 2.0 * floats(x[i]);" },
 ];

@@ -10,7 +10,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "sum_squares",
     source: include_str!("../../shaders/sum_squares.wgsl"),
-    parts: &[Part::Grid, Part::Rows, Part::Reduce],
+    parts: &[Part::Grid, Part::Cells, Part::Rows, Part::Reduce],
     bindings: &[Binding::f32("x"), Binding::f32_mut("partials")],
     epilogues: false,
     twin,
