@@ -91,30 +91,21 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     var b0 = Quad(); var b1 = Quad(); var b2 = Quad(); var b3 = Quad();
     let base = head * p.queries * p.cells;
     for (var query = 0u; query < p.queries; query += QUERIES) {
-        var s0 = mat4x4<f32>(); var s1 = mat4x4<f32>(); var s2 = mat4x4<f32>(); var s3 = mat4x4<f32>();
-        var g0 = mat4x4<f32>(); var g1 = mat4x4<f32>(); var g2 = mat4x4<f32>(); var g3 = mat4x4<f32>();
+        var s = Quad(); var g = Quad();
         let first = places(query, lid);
         let second = places(query + 8u, lid);
         for (var cell = 0u; cell < p.cells; cell++) {
             let columns = transpose(load_k(head, key, cell));
             let values = transpose(load_v(head, key, cell));
-            let x = eight(Q, first, base + cell);
-            let y = eight(GRAD, first, base + cell);
-            s0 = add(s0, x.low, columns); g0 = add(g0, y.low, values);
-            if (QUERIES > 4u) { s1 = add(s1, x.high, columns); g1 = add(g1, y.high, values); }
-            if (QUERIES > 8u) {
-                let z = eight(Q, second, base + cell);
-                let w = eight(GRAD, second, base + cell);
-                s2 = add(s2, z.low, columns); g2 = add(g2, w.low, values);
-                s3 = add(s3, z.high, columns); g3 = add(g3, w.high, values);
-            }
+            s = grow_scores(s, columns, Q, first, second, base + cell, QUERIES);
+            g = grow_scores(g, values, GRAD, first, second, base + cell, QUERIES);
         }
-        // The blocks take turns in s0, s1, g0 and g1, so that the text of their products stands here once.
+        // Eight queries at a time take the first ones' place, so that the text of their products stands here once.
         for (var at = query; at < min(query + QUERIES, p.queries); at += 8u) {
-            let w = probabilities(s0, head, at, live); let v = probabilities(s1, head, at + 4u, live);
-            let x = transpose(slopes(w, g0, head, at)); let u = transpose(slopes(v, g1, head, at + 4u));
+            let w = probabilities(s.a, head, at, live); let v = probabilities(s.b, head, at + 4u, live);
+            let x = transpose(slopes(w, g.a, head, at)); let u = transpose(slopes(v, g.b, head, at + 4u));
             let y = transpose(w); let z = transpose(v);
-            s0 = s2; s1 = s3; g0 = g2; g1 = g3;
+            s = Quad(s.c, s.d, s.c, s.d); g = Quad(g.c, g.d, g.c, g.d);
             let rows = places(at, lid);
             a0 = add_quad(a0, x, u, Q, rows, base, slice, QUERIES);
             b0 = add_quad(b0, y, z, GRAD, rows, base, slice, QUERIES);

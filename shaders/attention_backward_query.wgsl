@@ -93,34 +93,21 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     var d0 = Quad(); var d1 = Quad(); var d2 = Quad(); var d3 = Quad();
     let base = head * p.keys * p.cells;
     for (var key = 0u; key < p.keys; key += KEYS) {
-        var s0 = mat4x4<f32>(); var s1 = mat4x4<f32>(); var s2 = mat4x4<f32>(); var s3 = mat4x4<f32>();
-        var g0 = mat4x4<f32>(); var g1 = mat4x4<f32>(); var g2 = mat4x4<f32>(); var g3 = mat4x4<f32>();
+        var s = Quad(); var g = Quad();
         let first = places(key, lid);
         let second = places(key + 8u, lid);
         for (var cell = 0u; cell < p.cells; cell++) {
             let columns = transpose(load_q(head, query, cell));
             let grads = transpose(load_grad(head, query, cell));
-            let x = eight(K, first, base + cell);
-            let y = eight(V, first, base + cell);
-            s0 = add(s0, x.low, columns); g0 = add(g0, y.low, grads);
-            if (KEYS > 4u) { s1 = add(s1, x.high, columns); g1 = add(g1, y.high, grads); }
-            if (KEYS > 8u) {
-                let z = eight(K, second, base + cell);
-                let w = eight(V, second, base + cell);
-                s2 = add(s2, z.low, columns); g2 = add(g2, w.low, grads);
-                s3 = add(s3, z.high, columns); g3 = add(g3, w.high, grads);
-            }
+            s = grow_scores(s, columns, K, first, second, base + cell, KEYS);
+            g = grow_scores(g, grads, V, first, second, base + cell, KEYS);
         }
-        s0 = slopes(s0, g0, lse, delta, live_keys(head, key));
-        if (KEYS > 4u) { s1 = slopes(s1, g1, lse, delta, live_keys(head, key + 4u)); }
-        if (KEYS > 8u) {
-            s2 = slopes(s2, g2, lse, delta, live_keys(head, key + 8u));
-            s3 = slopes(s3, g3, lse, delta, live_keys(head, key + 12u));
-        }
-        // The blocks take turns in s0 and s1, so that the text of their products stands here once.
+        // Eight keys at a time take the first ones' place, so that the text of their products stands here once.
         for (var at = key; at < min(key + KEYS, p.keys); at += 8u) {
-            let w = s0; let x = s1;
-            s0 = s2; s1 = s3;
+            let w = slopes(s.a, g.a, lse, delta, live_keys(head, at));
+            var x = mat4x4<f32>();
+            if (KEYS > 4u) { x = slopes(s.b, g.b, lse, delta, live_keys(head, at + 4u)); }
+            s = Quad(s.c, s.d, s.c, s.d); g = Quad(g.c, g.d, g.c, g.d);
             let rows = places(at, lid);
             d0 = add_quad(d0, w, x, K, rows, base, slice, KEYS);
             if (SLICE > 4u) { d1 = add_quad(d1, w, x, K, rows, base, slice + 4u, KEYS); }

@@ -1,8 +1,8 @@
 // sum_squares: partials[g] = sum of x[i]^2 over the cells i of workgroup g
 //
 // Shapes: x (any) f32; partials (groups) f32. The sum of the partials is the squared norm; `step_control` takes it.
-// Work:   workgroup g takes the cells g*64 + lid, then every (groups*64)-th after it: at each turn of the loop the whole
-//         grid reads one contiguous stretch. Few groups with long loops, because a group costs a tree with barriers.
+// Work:   workgroup g takes `chunk` cells from g * chunk on, 64 neighbours at each turn of its loop, so that it reads memory
+//         in order. Few groups with long loops, because a group costs a tree with barriers.
 // Cost:   2 FLOPs and 4 bytes an element: bandwidth only.
 //
 // The order of the additions depends on the number of groups alone, never on which group finishes first: two runs give
@@ -11,6 +11,7 @@
 struct Params {
     cells: u32,
     groups: u32,
+    chunk: u32,
 }
 
 @group(0) @binding(0) var<storage, read> x: array<Floats>;
@@ -31,8 +32,8 @@ fn main(
     }
     // Four running sums, one a lane: shorter chains of additions, so less rounding than one sum would gather.
     var sums = vec4<f32>(0.0);
-    let stride = p.groups * WORKGROUP;
-    for (var cell = group * WORKGROUP + lid; cell < p.cells; cell += stride) {
+    let end = min((group + 1u) * p.chunk, p.cells);
+    for (var cell = group * p.chunk + lid; cell < end; cell += WORKGROUP) {
         let v = floats(x[cell]);
         sums += v * v;
     }

@@ -32,6 +32,21 @@ fn add_eight(sum: mat4x4<f32>, low: mat4x4<f32>, high: mat4x4<f32>, rows: Eight,
 // Four cells of four rows.
 struct Quad { a: mat4x4<f32>, b: mat4x4<f32>, c: mat4x4<f32>, d: mat4x4<f32> }
 
+// Products of own rows, which are `columns` of one cell, with 16 rows of an operand; of a block of four or eight the rest does
+// not count.
+fn grow_scores(sum: Quad, columns: mat4x4<f32>, operand: u32, rows: Places, more: Places, at: u32, block: u32) -> Quad {
+    var next = sum;
+    let x = eight(operand, rows, at);
+    next.a = add(sum.a, x.low, columns);
+    if (block > 4u) { next.b = add(sum.b, x.high, columns); }
+    if (block > 8u) {
+        let y = eight(operand, more, at);
+        next.c = add(sum.c, y.low, columns);
+        next.d = add(sum.d, y.high, columns);
+    }
+    return next;
+}
+
 // Four cells from `cell` on grow by eight rows of an operand. Cells past the end repeat the last; they are not stored.
 fn add_quad(sum: Quad, low: mat4x4<f32>, high: mat4x4<f32>, operand: u32, rows: Places, base: u32, cell: u32,
         block: u32) -> Quad {

@@ -2,7 +2,7 @@
 
 use crate::device::{Binding, Context, Kernel, Launch, Part, Twin};
 use crate::error::{Error, Result};
-use crate::kernels::adamw::{cells_each, sample_schedule, stand_in};
+use crate::kernels::adamw::{sample_schedule, stand_in, sweep};
 use crate::kernels::step_control::{Control, WORDS, block, check_block};
 use crate::kernels::{Case, Fault, Tolerance, samples};
 use crate::shape::DType;
@@ -30,7 +30,6 @@ struct Params {
     cells: u32,
 }
 
-const WORKGROUP: usize = 256;
 
 /// Moves `average` towards `source` (one shape, f32) by the decay in `schedule`, and copies it to `working` where there is
 /// one. Nothing happens when `control` says skip.
@@ -54,12 +53,14 @@ pub fn launch(
     }
     let working_copy = stand_in(ctx, working)?;
     let cells = average.shape().stored() / 4;
+    let (workgroup, each) = sweep(ctx);
     Launch::new(&KERNEL)
         .tensors(&[control, schedule, source, average, &working_copy])
         .params(&Params { cells: cells as u32 })
         .constant("WRITE_WORKING", working.is_some())
-        .constant("CELLS", cells_each(ctx) as f64)
-        .groups(cells.div_ceil(WORKGROUP * cells_each(ctx)))
+        .constant("WORKGROUP", workgroup as f64)
+        .constant("CELLS", each as f64)
+        .groups(cells.div_ceil(workgroup * each))
         .flops(3.0 * average.shape().elements() as f64)
         .run(ctx)
 }

@@ -21,6 +21,7 @@ pub static KERNEL: Kernel = Kernel {
 struct Params {
     cells: u32,
     groups: u32,
+    chunk: u32,
 }
 
 const WORKGROUP: usize = 64;
@@ -43,9 +44,11 @@ pub fn launch(ctx: &Context, x: &Tensor, partials: &Tensor) -> Result<()> {
     if partials.shape().rank() != 1 || !groups.is_multiple_of(4) {
         return Err(Error::shape("sum_squares", "partials (groups), a multiple of 4", partials.shape()));
     }
+    let cells = x.shape().stored() / 4;
+    let chunk = cells.div_ceil(groups).next_multiple_of(WORKGROUP);
     Launch::new(&KERNEL)
         .tensors(&[x, partials])
-        .params(&Params { cells: (x.shape().stored() / 4) as u32, groups: groups as u32 })
+        .params(&Params { cells: cells as u32, groups: groups as u32, chunk: chunk as u32 })
         .groups(groups)
         .flops(2.0 * x.shape().elements() as f64)
         .run(ctx)
@@ -55,15 +58,14 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
     let p: Params = t.params();
     let (x, groups) = (t.f32(0), p.groups as usize);
     let mut sums = vec![0.0f64; groups];
-    // A stretch of 64 cells belongs to one group, and the groups take stretches in turn.
-    for (stretch, values) in x.chunks(4 * WORKGROUP).enumerate() {
-        sums[stretch % groups] += values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
+    for (sum, values) in sums.iter_mut().zip(x.chunks(4 * p.chunk as usize)) {
+        *sum = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
     }
     t.put_f32(1, sums.into_iter().map(|sum| sum as f32).collect());
     Ok(())
 }
 
-/// One element, sizes around a stretch of 64 cells, several turns of the loop, groups with nothing to do.
+/// One element, sizes around a chunk of 64 cells, several turns of the loop, groups with nothing to do.
 pub fn cases() -> Vec<Case> {
     [(1usize, 4usize), (7, 4), (256, 4), (257, 8), (1029, 4), (5003, 64), (40_000, 64), (100_003, 128)]
         .into_iter()
@@ -82,7 +84,7 @@ pub fn cases() -> Vec<Case> {
 /// Wrong texts that a case must notice.
 pub const FAULTS: &[Fault] = &[
     Fault { find: "sums += v * v", replace: "sums += v" },
-    Fault { find: "p.groups * WORKGROUP", replace: "p.groups" },
+    Fault { find: "cell += WORKGROUP", replace: "cell += 2u * WORKGROUP" },
     Fault { find: "vec4<f32>(1.0)", replace: "vec4<f32>(1.0, 1.0, 1.0, 0.0)" },
 ];
 
