@@ -87,17 +87,19 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let rows = rows_from(row, lid);
     let cells = places(row / 4u, lid);
     var sum = Tiles();
+    var asked = 0u;
     for (var i = 0u; i < p.inner; i += 4u) {
         let k = vec4(i) + vec4(0u, 1u, 2u, 3u);
         let b0 = load_b(b_base, column, k);
         let b1 = load_b(b_base, column + WORKGROUP, k);
         if (TRANS_A) {
+            asked |= ask_early(0u, row / 4u, lid, a_base + min(k + 4u, vec4(p.inner - 1u)) * p.a_row);
             sum = grow_turned(sum, cells, a_base + min(k, vec4(p.inner - 1u)) * p.a_row, b0, b1);
         } else {
             sum = grow(sum, rows, a_base + i / 4u, b0, b1);
         }
     }
-    let blocks = blocks_from(row);
+    let blocks = blocks_from(row + nothing_of(asked, p.inner));
     let columns = columns_from(column - lid, (p.width + 3u) / 4u);
     for (var j = 0u; j < columns; j++) {
         for (var block = 0u; block < blocks; block++) {

@@ -105,6 +105,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let end = min((part + 1u) * samples, p.samples) * p.down * p.across;
     var here = vec3(0u, 0u, part * samples);
     var sum = Tiles();
+    var asked = 0u;
     for (var i = part * samples * p.down * p.across; i < end; i += 4u) {
         let second = next(here); let third = next(second); let fourth = next(third);
         let inside = vec4(i) + vec4(0u, 1u, 2u, 3u) < vec4(end);
@@ -113,10 +114,11 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
         let start = select(vec4(0u), vec4(patch_start(here), patch_start(second), patch_start(third),
             patch_start(fourth)), inside);
         here = next(fourth);
+        asked |= ask_early(0u, row / 4u, lid, min(token + 4u, vec4(end - 1u)) * ((p.rows + 3u) / 4u));
         sum = grow_turned(sum, cells, token * ((p.rows + 3u) / 4u), load_pixels(start, offset0, live),
             load_pixels(start, offset1, live));
     }
-    let blocks = blocks_from(row);
+    let blocks = blocks_from(row + nothing_of(asked, p.rows));
     let columns = columns_from(column - lid, p.columns);
     for (var j = 0u; j < columns; j++) {
         for (var block = 0u; block < blocks; block++) {

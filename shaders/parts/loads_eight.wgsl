@@ -22,3 +22,13 @@ fn eight(operand: u32, at: Places, offset: u32) -> Eight {
         subgroupBroadcast(own, 7u));
     return Eight(low, high);
 }
+
+// Asks for the eight rows from `first` on at four later offsets, so that caches have them when they are loaded. A processor
+// looks a few hundred instructions ahead, which is one cell of eight lanes: where each offset is far from the last, it would
+// wait for memory at each. Here every lane asks for one of eight cache lines, two for each offset, and all are under way at
+// once. What comes back is to be used with `nothing_of`, or a compiler would leave it out.
+fn ask_early(operand: u32, first: u32, lane: u32, offsets: vec4<u32>) -> u32 {
+    return bitcast<u32>(cell(operand, place(first + lane % 2u * 4u), offsets[lane / 2u % 4u]).x);
+}
+// Zero for every number below 2^31, which no compiler knows.
+fn nothing_of(asked: u32, number: u32) -> u32 { return asked & (number >> 31u); }
