@@ -65,7 +65,7 @@ pub fn demo_config(software: bool) -> RunConfig {
     };
     // A GPU takes the same shapes at twice the width, and more of everything.
     let (model, steps, batch, lr) = if software {
-        (model, 2000, 16, 3e-3)
+        (model, 2500, 16, 3e-3)
     } else {
         (ModelConfig { width: 384, patch: 16, text_width: 128, latent: 256, ..model }, 4000, 32, 1e-3)
     };

@@ -55,7 +55,7 @@ pub fn launch_into(ctx: &Context, x: &Tensor, period: usize, weights: Option<&Te
     if y.shape().elements() != period * x.shape().last() {
         return Err(Error::shape("column_sum", format!("y of {period} rows of {}", x.shape().last()), y.shape()));
     }
-    let (_, chunks) = chunks(rows / period, period * x.shape().cells());
+    let (_, chunks) = chunks(ctx, rows / period, period * x.shape().cells());
     if chunks == 1 {
         return stage(ctx, x, period, weights, y);
     }
@@ -64,17 +64,20 @@ pub fn launch_into(ctx: &Context, x: &Tensor, period: usize, weights: Option<&Te
     launch_into(ctx, &partial, period, None, y)
 }
 
-/// How many repeats one invocation adds, and how many such chunks there are, when a repeat is `span` cells wide: chunks
-/// of at least 16 so that every stage shrinks the work, and no more chunks than keep a large GPU busy. The choice
-/// depends on shapes alone, so that the order of the sum is the same on every device.
-pub(crate) fn chunks(repeats: usize, span: usize) -> (usize, usize) {
-    const FEW: usize = 32;
-    const LEAST: usize = 16;
+/// How many repeats one invocation adds, and how many such chunks there are, when a repeat is `span` cells wide. On hardware
+/// chunks of at least 16, so that every stage shrinks the work, and no more chunks than keep a large GPU busy; processors
+/// that play GPU are busy with few, and another launch costs them more than a longer sum.
+pub(crate) fn chunks(ctx: &Context, repeats: usize, span: usize) -> (usize, usize) {
+    chunks_for(ctx.capabilities().software, repeats, span)
+}
+
+fn chunks_for(software: bool, repeats: usize, span: usize) -> (usize, usize) {
     const BUSY: usize = 65_536;
-    if repeats <= FEW {
+    let least = if software { 128 } else { 16 };
+    if repeats <= 2 * least {
         return (repeats, 1);
     }
-    let chunks = repeats.div_ceil(LEAST).min((BUSY / span).max(1));
+    let chunks = repeats.div_ceil(least).min((BUSY / span).max(1));
     let chunk = repeats.div_ceil(chunks);
     (chunk, repeats.div_ceil(chunk))
 }
@@ -84,7 +87,7 @@ fn stage(ctx: &Context, x: &Tensor, period: usize, weights: Option<&Tensor>, y: 
     let shape = x.shape();
     let repeats = shape.rows() / period;
     let span = period * shape.cells();
-    let (chunk, chunks) = chunks(repeats, span);
+    let (chunk, chunks) = chunks(ctx, repeats, span);
     let Groups { group, stride } = match weights {
         Some(weights) => groups("column_sum", "weights", weights, shape.rows())?,
         None => Groups::NONE,
@@ -143,6 +146,7 @@ pub fn cases() -> Vec<Case> {
         (41, 53, 4, 1, false),
         (33, 1, 257, 1, true),
         (2, 70_000, 61, 70_000, false),
+        (300, 3, 6, 3, true),
     ]
     .into_iter()
     .map(|(b, n, w, period, weighted)| {
@@ -165,21 +169,21 @@ pub const FAULTS: &[Fault] = &[
 
 #[cfg(test)]
 mod tests {
-    use super::chunks;
+    use super::chunks_for;
 
     #[test]
     fn chunks_cover_all_repeats_and_end() {
         let mut failed = Vec::new();
         for repeats in [1, 2, 31, 32, 33, 47, 48, 49, 64, 1000, 4099, 100_000, 1_000_003] {
-            for span in [1, 3, 192, 65_536, 1_000_000] {
-                let (chunk, count) = chunks(repeats, span);
+            for (span, software) in [1, 3, 192, 65_536, 1_000_000].into_iter().flat_map(|s| [(s, false), (s, true)]) {
+                let (chunk, count) = chunks_for(software, repeats, span);
                 let covers = chunk * count >= repeats && chunk * (count - 1) < repeats;
                 let shrinks = count == 1 || count * 2 < repeats;
                 if !covers || !shrinks {
-                    failed.push((repeats, span, chunk, count));
+                    failed.push((repeats, span, software, chunk, count));
                 }
             }
         }
-        assert!(failed.is_empty(), "(repeats, span, chunk, chunks): {failed:?}");
+        assert!(failed.is_empty(), "(repeats, span, software, chunk, chunks): {failed:?}");
     }
 }

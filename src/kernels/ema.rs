@@ -30,7 +30,6 @@ struct Params {
     cells: u32,
 }
 
-
 /// Moves `average` towards `source` (one shape, f32) by the decay in `schedule`, and copies it to `working` where there is
 /// one. Nothing happens when `control` says skip.
 ///

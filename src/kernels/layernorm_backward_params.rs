@@ -59,7 +59,7 @@ pub fn launch_into(
     if dy.dims() != x.dims() || mean.dims() != [rows] || rstd.dims() != [rows] {
         return Err(Error::shape("layernorm_backward_params", format!("dy {shape} and {rows} statistics"), dy.shape()));
     }
-    let (chunk_rows, chunks) = column_sum::chunks(rows, shape.cells());
+    let (chunk_rows, chunks) = column_sum::chunks(ctx, rows, shape.cells());
     let partial = |whole: &Tensor| {
         if chunks == 1 { Ok(whole.clone()) } else { Tensor::empty(ctx, &[chunks, shape.last()], DType::F32) }
     };
