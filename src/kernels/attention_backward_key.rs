@@ -77,6 +77,6 @@ pub const FAULTS: &[Fault] = &[
     Fault { find: "p.scale * mat4x4", replace: "mat4x4" },
     Fault { find: "g[2] - d.z", replace: "g[2]" },
     Fault { find: "select(vec4(3.0e38), statistic(head, 0u, query), inside)", replace: "statistic(head, 0u, query)" },
-    Fault { find: "s3 = add(s3, z.high", replace: "s3 = add(s3, z.low" },
+    Fault { find: "slopes(v, g.b, head, at + 4u)", replace: "slopes(v, g.a, head, at + 4u)" },
     Fault { find: "mask[head / p.heads", replace: "mask[head" },
 ];

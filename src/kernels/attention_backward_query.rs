@@ -157,6 +157,6 @@ pub fn cases() -> Vec<Case> {
 pub const FAULTS: &[Fault] = &[
     Fault { find: "(g - delta) * p.scale", replace: "g * p.scale" },
     Fault { find: "(g - delta) * p.scale", replace: "(g - delta)" },
-    Fault { find: "y.high, grads", replace: "y.high, columns" },
+    Fault { find: "grow_scores(g, grads, V", replace: "grow_scores(g, grads, K" },
     Fault { find: "mask[head / p.heads", replace: "mask[head" },
 ];
