@@ -99,6 +99,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
             sum = grow(sum, rows, a_base + i / 4u, b0, b1);
         }
     }
+    // What was asked for early counts nothing, but must be used.
     let blocks = blocks_from(row + nothing_of(asked, p.inner));
     let columns = columns_from(column - lid, (p.width + 3u) / 4u);
     for (var j = 0u; j < columns; j++) {

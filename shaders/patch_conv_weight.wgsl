@@ -118,6 +118,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
         sum = grow_turned(sum, cells, token * ((p.rows + 3u) / 4u), load_pixels(start, offset0, live),
             load_pixels(start, offset1, live));
     }
+    // What was asked for early counts nothing, but must be used.
     let blocks = blocks_from(row + nothing_of(asked, p.rows));
     let columns = columns_from(column - lid, p.columns);
     for (var j = 0u; j < columns; j++) {
