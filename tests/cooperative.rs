@@ -3,11 +3,14 @@
 mod common;
 
 use mmae::device::{ContextOptions, Epilogue, Matrix, Storage};
-use mmae::kernels::ALL;
+use mmae::kernels::attention_backward_query::Inputs;
 use mmae::kernels::matmul::{self, Batched, Matmul};
 use mmae::kernels::matmul_cooperative::{self, KERNEL};
 use mmae::kernels::matmul_plan::{Plan, Variant};
 use mmae::kernels::samples;
+use mmae::kernels::{
+    ALL, attention, attention_backward_key, attention_backward_query, attention_cooperative, attention_statistics,
+};
 use mmae::{Context, DType};
 
 /// A context that takes the path of hardware, or `None` (said) where the device has no cooperative matrices.
@@ -40,10 +43,10 @@ fn takes_matrices(context: &Context) -> bool {
 #[test]
 fn matrices_that_pass_their_test_are_used() {
     let Some(context) = device(false) else { return };
-    assert_eq!(context.matrix_verdict(), None, "the test ran before anybody asked");
+    assert_eq!(context.matrix_verdict(KERNEL.name), None, "the test ran before anybody asked");
     assert!(product_is_right(&context));
-    println!("{:?} on {}", context.matrix_verdict(), context.capabilities().summary());
-    assert_eq!(context.matrix_verdict(), Some(&Ok(())));
+    println!("{:?} on {}", context.matrix_verdict(KERNEL.name), context.capabilities().summary());
+    assert_eq!(context.matrix_verdict(KERNEL.name), Some(Ok(())));
     assert!(takes_matrices(&context));
     assert!(context.counters().kernels.contains_key(KERNEL.name));
 }
@@ -59,31 +62,63 @@ fn a_wrong_result_of_the_test_is_refused() {
         assert!(KERNEL.source.contains(find), "{find:?} is not in the shader");
         context.plant_fault(Some((KERNEL.name, find, replace)));
         assert!(!matmul_cooperative::available(&context), "{find:?} -> {replace:?} passed the test");
-        assert!(matches!(context.matrix_verdict(), Some(Err(_))));
+        assert!(matches!(context.matrix_verdict(KERNEL.name), Some(Err(_))));
         assert!(!takes_matrices(&context));
         assert!(product_is_right(&context), "what takes its place is wrong");
-        println!("{:?}", context.matrix_verdict());
+        println!("{:?}", context.matrix_verdict(KERNEL.name));
     }
 }
 
-/// What GPUs list is 16x16x16. lavapipe lists 8x8x8 alone, but its compiler makes the other as well: the text for GPUs is
+/// What GPUs list is 16x16x16. lavapipe lists 8x8x8 alone, but its compiler makes the other as well: the texts for GPUs are
 /// tried without one. Not in tests/kernels.rs, which also runs under the validation layer: that would rightly object.
 #[test]
 fn matrices_that_the_driver_does_not_list_match_the_twin() {
     let options = ContextOptions { unlisted_matrix: Some(Matrix::M16), ..Default::default() };
     let Some(context) = common::open(options) else { return };
-    let entry = ALL.iter().find(|e| e.kernel.name == KERNEL.name).unwrap();
-    if !common::runs(entry, &context, DType::F16) {
-        return;
-    }
     let cpu = Context::cpu();
-    let wrong: Vec<_> = (entry.cases)()
-        .iter()
-        .flat_map(|case| {
-            case.compare(&context, &cpu, DType::F16, 3).unwrap().into_iter().map(|w| (case.label.clone(), w))
-        })
-        .collect();
+    let mut wrong = Vec::new();
+    for entry in ALL.iter().filter(|entry| entry.kernel.has_matrix()) {
+        if !common::runs(entry, &context, DType::F16) {
+            continue;
+        }
+        for case in (entry.cases)() {
+            let found = case.compare(&context, &cpu, DType::F16, 3).unwrap();
+            wrong.extend(found.into_iter().map(|w| format!("{} {}: {w}", entry.kernel.name, case.label)));
+        }
+    }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// q, k and v (1, 2, 40, 24) in halves; whether attention and its gradients agree with the twins.
+fn attention_is_right(context: &Context) -> bool {
+    let run = |ctx: &Context| -> mmae::Result<Vec<Vec<f32>>> {
+        let draw = |seed| samples::normal(ctx, &[1, 2, 40, 24], DType::F16, seed);
+        let (q, k, v, grad) = (&draw(1)?, &draw(2)?, &draw(3)?, &draw(4)?);
+        let (o, lse) = attention::launch(ctx, q, k, v, None)?;
+        let statistics = &attention_statistics::launch(ctx, &o, grad, &lse)?;
+        let inputs = Inputs { q, k, v, grad, mask: None, statistics };
+        let (dk, dv) = attention_backward_key::launch(ctx, &inputs)?;
+        let dq = attention_backward_query::launch(ctx, &inputs)?;
+        [o, dq, dk, dv].iter().map(|t| t.to_f32()).collect()
+    };
+    let (got, want) = (run(context).unwrap().concat(), run(&Context::cpu()).unwrap().concat());
+    got.iter().zip(&want).all(|(x, y)| (x - y).abs() < 5e-3)
+}
+
+#[test]
+fn attention_takes_matrices_that_pass_their_test_and_no_others() {
+    let Some(context) = device(false) else { return };
+    assert!(attention_is_right(&context));
+    assert_eq!(context.matrix_verdict(attention_cooperative::KERNEL.name), Some(Ok(())));
+    let kernels = context.counters().kernels;
+    for entry in ALL.iter().filter(|e| e.kernel.name.starts_with("attention_cooperative")) {
+        assert!(kernels.contains_key(entry.kernel.name), "{} did not run", entry.kernel.name);
+        let Some(context) = device(false) else { return };
+        let fault = entry.faults[0];
+        context.plant_fault(Some((entry.kernel.name, fault.find, fault.replace)));
+        assert!(!attention_cooperative::available(&context), "{fault:?} passed the test");
+        assert!(attention_is_right(&context), "what takes its place is wrong");
+    }
 }
 
 #[test]
@@ -92,5 +127,5 @@ fn matrices_can_be_turned_off() {
     assert_eq!(context.capabilities().matrix, None);
     assert!(product_is_right(&context));
     assert!(!takes_matrices(&context));
-    assert_eq!(context.matrix_verdict(), None);
+    assert_eq!(context.matrix_verdict(KERNEL.name), None);
 }

@@ -1,16 +1,4 @@
-// What the three kernels of attention share: parameters, products of 4x4 matrices in registers.
-
-struct Params {
-    batches: u32,  // samples times heads
-    heads: u32,
-    queries: u32,
-    keys: u32,
-    cells: u32,    // of a row of one head
-    tiles: u32,    // workgroups per head and slice
-    slices: u32,
-    scale: f32,
-    masked: u32,   // whether keys are left out
-}
+// What the three kernels of attention share: products of 4x4 matrices in registers.
 
 fn add_row(sum: vec4<f32>, rows: mat4x4<f32>, x: vec4<f32>) -> vec4<f32> {
     return fma(rows[3], vec4(x.w), fma(rows[2], vec4(x.z), fma(rows[1], vec4(x.y), fma(rows[0], vec4(x.x), sum))));

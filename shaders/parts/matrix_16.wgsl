@@ -13,3 +13,7 @@ const STAGED = 1u;  // entries of a cell
 fn stage(cell: u32, value: vec4<f16>) {
     tiles[cell] = value;
 }
+
+fn staged(cell: u32) -> vec4<f16> {
+    return tiles[cell];
+}

@@ -16,3 +16,7 @@ fn stage(cell: u32, value: vec4<f16>) {
     tiles[4u * cell + 2u] = value.z;
     tiles[4u * cell + 3u] = value.w;
 }
+
+fn staged(cell: u32) -> vec4<f16> {
+    return vec4(tiles[4u * cell], tiles[4u * cell + 1u], tiles[4u * cell + 2u], tiles[4u * cell + 3u]);
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::adapter::{self, ContextOptions};
@@ -82,8 +82,8 @@ pub(super) struct Inner {
     pub(super) hooks: Hooks,
     pub(super) tuned: Tuned,
     pub(super) poison: bool,
-    /// What the test of cooperative matrices found, once it ran.
-    matrix_verdict: OnceLock<Result<(), String>>,
+    /// What the tests of cooperative matrices found, by kernel, once they ran.
+    matrix_verdicts: Mutex<BTreeMap<&'static str, Result<(), String>>>,
     /// First error that the device reported outside any scope; `true` when the device is gone.
     failure: Arc<Mutex<Option<(bool, String)>>>,
 }
@@ -182,7 +182,7 @@ impl Context {
             hooks: Hooks::default(),
             tuned: Tuned::default(),
             poison,
-            matrix_verdict: OnceLock::new(),
+            matrix_verdicts: Mutex::default(),
             failure,
         }))
     }
@@ -193,20 +193,25 @@ impl Context {
         &self.0.capabilities
     }
 
-    /// What the test of the device's cooperative matrices found: `None` before their first use, or where there are none.
+    /// What the test of a kernel with cooperative matrices found: `None` before its first use, or where there are none.
     #[must_use]
-    pub fn matrix_verdict(&self) -> Option<&Result<(), String>> {
-        self.0.matrix_verdict.get()
+    pub fn matrix_verdict(&self, kernel: &str) -> Option<Result<(), String>> {
+        lock(&self.0.matrix_verdicts).get(kernel).cloned()
     }
 
-    /// Whether the device's cooperative matrices may be used: `test` decides at the first call. A dry run trusts them. Inside
-    /// [`Context::encode_into`] nothing can be read back: there the answer is no until it has been found outside.
-    pub(crate) fn matrix_usable(&self, test: impl FnOnce() -> Result<(), String>) -> bool {
+    /// Whether a kernel may use the device's cooperative matrices: `test` decides at the first call. A dry run trusts them.
+    /// Inside [`Context::encode_into`] nothing can be read back: there the answer is no until it has been found outside.
+    pub(crate) fn matrix_usable(&self, kernel: &'static str, test: impl FnOnce() -> Result<(), String>) -> bool {
         let Executor::Gpu { recorder, .. } = &self.0.executor else { return self.is_dry() };
-        if self.0.matrix_verdict.get().is_none() && lock(recorder).borrowed {
+        if let Some(verdict) = self.matrix_verdict(kernel) {
+            return verdict.is_ok();
+        }
+        if lock(recorder).borrowed {
             return false;
         }
-        self.0.matrix_verdict.get_or_init(|| self.unrecorded(test)).is_ok()
+        // Two threads may both run the test: they find the same.
+        let verdict = self.unrecorded(test);
+        lock(&self.0.matrix_verdicts).entry(kernel).or_insert(verdict).is_ok()
     }
 
     /// Whether launches run on the CPU twins.

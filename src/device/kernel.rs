@@ -39,8 +39,12 @@ pub enum Part {
     Philox,
     /// GELU and its slope.
     Gelu,
-    /// Parameters and products of the attention kernels.
+    /// Parameters of the attention kernels.
+    AttentionParams,
+    /// Their products in registers. After [`Part::Loads`].
     Attention,
+    /// Their products through cooperative matrices. After [`Part::Matrix`].
+    AttentionMatrix,
     /// A tile of a product in registers. After [`Part::Loads`].
     Tile,
     /// Eight cells that all invocations of a workgroup need: which of two files, the device's subgroups decide.
@@ -72,6 +76,12 @@ impl Part {
             }
             (Self::Philox, _) => ("parts/philox.wgsl", include_str!("../../shaders/parts/philox.wgsl")),
             (Self::Attention, _) => ("parts/attention.wgsl", include_str!("../../shaders/parts/attention.wgsl")),
+            (Self::AttentionParams, _) => {
+                ("parts/attention_params.wgsl", include_str!("../../shaders/parts/attention_params.wgsl"))
+            }
+            (Self::AttentionMatrix, _) => {
+                ("parts/attention_matrix.wgsl", include_str!("../../shaders/parts/attention_matrix.wgsl"))
+            }
             (Self::Tile, _) => ("parts/tile.wgsl", include_str!("../../shaders/parts/tile.wgsl")),
             (Self::Gelu, _) => ("parts/gelu.wgsl", include_str!("../../shaders/parts/gelu.wgsl")),
             (Self::Matrix, _) => matrix.file(),

@@ -2,7 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::device::{Binding, Context, Kernel, Launch, Part, Twin};
+use super::attention_plan::{Pass, Plan, Sizes};
+use crate::device::{Binding, Context, Kernel, Part, Twin};
 use crate::error::{Error, Result};
 use crate::kernels::{Case, Fault, Tolerance, samples};
 use crate::shape::DType;
@@ -12,18 +13,21 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "attention",
     source: include_str!("../../shaders/attention.wgsl"),
-    parts: &[Part::Grid, Part::Loads, Part::Attention],
-    bindings: &[
-        Binding::stored("q"),
-        Binding::stored("k"),
-        Binding::stored("v"),
-        Binding::f32("mask"),
-        Binding::stored_mut("o"),
-        Binding::f32_mut("lse"),
-    ],
+    parts: &[Part::Grid, Part::AttentionParams, Part::Loads, Part::Attention],
+    bindings: BINDINGS,
     epilogues: false,
     twin,
 };
+
+/// What every kernel of the forward pass binds.
+pub(super) const BINDINGS: &[Binding] = &[
+    Binding::stored("q"),
+    Binding::stored("k"),
+    Binding::stored("v"),
+    Binding::f32("mask"),
+    Binding::stored_mut("o"),
+    Binding::f32_mut("lse"),
+];
 
 /// Widest head, in channels.
 pub const MAX_HEAD: usize = 128;
@@ -45,82 +49,6 @@ pub(super) struct Params {
     pub masked: u32,
 }
 
-/// How an attention kernel is cut, shared by the three of them.
-pub(super) struct Cut {
-    pub params: Params,
-    pub slice: usize,
-    /// Rows of the other side taken together: 4, 8 or 16.
-    pub block: usize,
-    pub workgroup: usize,
-}
-
-impl Cut {
-    /// `rows` of each head are owned by invocations, four by four; at most `slice` cells each.
-    pub fn new(ctx: &Context, q: &Tensor, k: &Tensor, own_keys: bool, slice: usize) -> Result<Self> {
-        let (&[samples, heads, queries, d], &[_, _, keys, _]) = (q.dims(), k.dims()) else {
-            return Err(Error::shape(
-                "attention",
-                "q (B, H, I, d), k (B, H, J, d)",
-                format!("{}, {}", q.shape(), k.shape()),
-            ));
-        };
-        if q.dims()[..2] != k.dims()[..2] || k.dims()[3] != d {
-            return Err(Error::shape("attention", format!("({samples}, {heads}, J, {d})"), k.shape()));
-        }
-        if d > MAX_HEAD {
-            return Err(Error::Limit {
-                what: "width of an attention head".into(),
-                needed: d as u64,
-                available: MAX_HEAD as u64,
-                advice: "use more heads",
-            });
-        }
-        let cells = q.shape().cells();
-        let slice = slice.min(cells.div_ceil(4) * 4).next_power_of_two();
-        let workgroup = if ctx.capabilities().software { 8 } else { 32 };
-        let (rows, others) = if own_keys { (keys, queries) } else { (queries, keys) };
-        let params = Params {
-            batches: (samples * heads) as u32,
-            heads: heads as u32,
-            queries: queries as u32,
-            keys: keys as u32,
-            cells: cells as u32,
-            tiles: rows.div_ceil(4 * workgroup) as u32,
-            slices: cells.div_ceil(slice) as u32,
-            scale: 1.0 / (d as f32).sqrt(),
-            masked: 0,
-        };
-        // Wide blocks pay off where there are many, and on GPUs their registers are missing elsewhere.
-        let block = match others {
-            _ if !ctx.capabilities().software => 4,
-            0..16 => 4,
-            16..64 => 8,
-            _ => 16,
-        };
-        Ok(Self { params, slice, block, workgroup })
-    }
-
-    /// Adds parameters, overrides (`block`: the name of that one), grid and cost; `products` matrix products per slice and `outputs` in all.
-    pub fn describe<'a>(
-        &self,
-        launch: Launch<'a>,
-        block: &'static str,
-        masked: bool,
-        products: usize,
-        outputs: usize,
-    ) -> Launch<'a> {
-        let p = &self.params;
-        let product = 8.0 * f64::from(p.batches) * f64::from(p.queries) * f64::from(p.keys) * f64::from(p.cells);
-        launch
-            .params(&Params { masked: u32::from(masked), ..*p })
-            .constant("SLICE", self.slice as f64)
-            .constant(block, self.block as f64)
-            .constant("WORKGROUP", self.workgroup as f64)
-            .groups((p.batches * p.tiles * p.slices) as usize)
-            .flops(product * (products + outputs) as f64)
-    }
-}
-
 /// The mask to bind: the given one, checked, or four words that nothing reads.
 pub(super) fn mask_or_none(ctx: &Context, mask: Option<&Tensor>, k: &Tensor) -> Result<Tensor> {
     let (samples, keys) = (k.dims()[0], k.dims()[2]);
@@ -137,16 +65,26 @@ pub(super) fn mask_or_none(ctx: &Context, mask: Option<&Tensor>, k: &Tensor) -> 
 /// # Errors
 /// `Error::Shape` when shapes differ, `Error::Limit` for heads wider than [`MAX_HEAD`].
 pub fn launch(ctx: &Context, q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-    let slice = if ctx.capabilities().software { 16 } else { 8 };
-    let cut = Cut::new(ctx, q, k, false, slice)?;
+    let sizes = Sizes::of(q, k)?;
+    let plan = Plan::new(ctx, Pass::Forward, &sizes, q.dtype());
+    launch_as(ctx, plan, &sizes, [q, k, v], mask)
+}
+
+/// The same by a given plan.
+pub(super) fn launch_as(
+    ctx: &Context,
+    plan: Plan,
+    sizes: &Sizes,
+    [q, k, v]: [&Tensor; 3],
+    mask: Option<&Tensor>,
+) -> Result<(Tensor, Tensor)> {
     if v.shape() != k.shape() {
         return Err(Error::shape("attention", format!("v {}", k.shape()), v.shape()));
     }
     let o = Tensor::empty(ctx, q.dims(), q.dtype())?;
     let lse = Tensor::empty(ctx, &q.dims()[..3], DType::F32)?;
     let bound = mask_or_none(ctx, mask, k)?;
-    let launch = Launch::new(&KERNEL).tensors(&[q, k, v, &bound, &o, &lse]);
-    cut.describe(launch, "KEYS", mask.is_some(), 1, 1).run(ctx)?;
+    plan.launch(ctx, Pass::Forward, sizes, mask.is_some(), &[q, k, v, &bound, &o, &lse])?;
     Ok((o, lse))
 }
 
@@ -210,7 +148,7 @@ pub(super) fn softmax(q: &[f32], k: &Heads, mask: Option<&[f32]>, p: &Params, he
     (weights, if sum > 0.0 { top + sum.ln() } else { f64::from(NO_KEY) })
 }
 
-fn twin(t: &mut Twin<'_>) -> Result<()> {
+pub(super) fn twin(t: &mut Twin<'_>) -> Result<()> {
     let p: Params = t.params();
     let (q, k, v) = (
         Heads::new(t.f32(0), p.queries, p.cells),
@@ -236,8 +174,11 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Samples, heads, queries, keys, head width, share of keys that count: for the cases of all attention kernels.
-pub(super) const SIZES: [(usize, usize, usize, usize, usize, f32); 9] = [
+/// Samples, heads, queries, keys, head width, share of keys that count.
+pub(super) type CaseSize = (usize, usize, usize, usize, usize, f32);
+
+/// Sizes of the cases of all attention kernels.
+pub(super) const SIZES: [CaseSize; 9] = [
     (1, 1, 1, 1, 1, 1.0),
     (2, 3, 5, 7, 6, 1.0),
     (1, 2, 33, 16, 16, 1.0),
@@ -257,18 +198,33 @@ pub(super) fn case_mask(ctx: &Context, samples: usize, keys: usize, share: f32) 
 /// Lengths around the blocks, masks, rows without any key, every slice.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    SIZES
-        .into_iter()
-        .map(|(b, h, i, j, d, share)| {
-            Case::new(format!("{b}x{h} {i}x{j}x{d} mask {share}"), Tolerance::sum(d + j), move |ctx, dtype| {
-                let q = samples::normal(ctx, &[b, h, i, d], dtype, 1)?;
-                let (k, v) =
-                    (samples::normal(ctx, &[b, h, j, d], dtype, 2)?, samples::normal(ctx, &[b, h, j, d], dtype, 3)?);
-                let (o, lse) = launch(ctx, &q, &k, &v, case_mask(ctx, b, j, share)?.as_ref())?;
-                Ok(vec![o, lse])
-            })
+    forward_cases(&SIZES, case_plan, false)
+}
+
+/// How a case is cut.
+pub(super) type CasePlan = fn(&Context, &Sizes, DType) -> Plan;
+
+/// As the launch cuts it.
+pub(super) fn case_plan(ctx: &Context, sizes: &Sizes, dtype: DType) -> Plan {
+    Plan::new(ctx, Pass::Forward, sizes, dtype)
+}
+
+/// The forward pass at some sizes, by the plan that `plan` makes; `rounded`: through weights in halves, which weigh rows of
+/// order one and come to 1.
+pub(super) fn forward_cases(sizes: &[CaseSize], plan: CasePlan, rounded: bool) -> Vec<Case> {
+    let case = |&(b, h, i, j, d, share): &CaseSize| {
+        let tolerance = Tolerance::sum(d + j).with_half_terms(f32::from(u8::from(rounded)));
+        Case::new(format!("{b}x{h} {i}x{j}x{d} mask {share}"), tolerance, move |ctx, dtype| {
+            let q = samples::normal(ctx, &[b, h, i, d], dtype, 1)?;
+            let (k, v) =
+                (samples::normal(ctx, &[b, h, j, d], dtype, 2)?, samples::normal(ctx, &[b, h, j, d], dtype, 3)?);
+            let sizes = Sizes::of(&q, &k)?;
+            let mask = case_mask(ctx, b, j, share)?;
+            let (o, lse) = launch_as(ctx, plan(ctx, &sizes, dtype), &sizes, [&q, &k, &v], mask.as_ref())?;
+            Ok(vec![o, lse])
         })
-        .collect()
+    };
+    sizes.iter().map(case).collect()
 }
 
 /// Wrong texts.

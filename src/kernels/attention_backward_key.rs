@@ -1,8 +1,9 @@
 //! Gradients of attention's keys and values.
 
-use super::attention::{Cut, Heads, add_scaled, mask_or_none};
+use super::attention::{self, Heads, SIZES, add_scaled, mask_or_none};
 use super::attention_backward_query::{Backward, Inputs, backward_cases};
-use crate::device::{Binding, Context, Kernel, Launch, Part, Twin};
+use super::attention_plan::{Pass, Plan, Sizes};
+use crate::device::{Binding, Context, Kernel, Part, Twin};
 use crate::error::Result;
 use crate::kernels::{Case, Fault};
 use crate::tensor::Tensor;
@@ -11,38 +12,44 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "attention_backward_key",
     source: include_str!("../../shaders/attention_backward_key.wgsl"),
-    parts: &[Part::Grid, Part::Loads, Part::Attention],
-    bindings: &[
-        Binding::stored("q"),
-        Binding::stored("k"),
-        Binding::stored("v"),
-        Binding::stored("grad"),
-        Binding::f32("mask"),
-        Binding::f32("statistics"),
-        Binding::stored_mut("dk"),
-        Binding::stored_mut("dv"),
-    ],
+    parts: &[Part::Grid, Part::AttentionParams, Part::Loads, Part::Attention],
+    bindings: BINDINGS,
     epilogues: false,
     twin,
 };
+
+/// What every kernel of this pass binds.
+pub(super) const BINDINGS: &[Binding] = &[
+    Binding::stored("q"),
+    Binding::stored("k"),
+    Binding::stored("v"),
+    Binding::stored("grad"),
+    Binding::f32("mask"),
+    Binding::f32("statistics"),
+    Binding::stored_mut("dk"),
+    Binding::stored_mut("dv"),
+];
 
 /// The gradients of k and of v, of their shape and type.
 ///
 /// # Errors
 /// As `attention_backward_query`.
 pub fn launch(ctx: &Context, inputs: &Inputs<'_>) -> Result<(Tensor, Tensor)> {
-    let &Inputs { q, k, v, grad, mask, statistics } = inputs;
-    let slice = if ctx.capabilities().software { 16 } else { 4 };
-    let cut = Cut::new(ctx, q, k, true, slice)?;
+    let sizes = Sizes::of(inputs.q, inputs.k)?;
+    launch_as(ctx, Plan::new(ctx, Pass::Key, &sizes, inputs.q.dtype()), &sizes, inputs)
+}
+
+/// The same by a given plan.
+pub(super) fn launch_as(ctx: &Context, plan: Plan, sizes: &Sizes, inputs: &Inputs<'_>) -> Result<(Tensor, Tensor)> {
     inputs.check()?;
+    let &Inputs { q, k, v, grad, mask, statistics } = inputs;
     let (dk, dv) = (Tensor::empty(ctx, k.dims(), k.dtype())?, Tensor::empty(ctx, v.dims(), v.dtype())?);
     let bound = mask_or_none(ctx, mask, k)?;
-    let launch = Launch::new(&KERNEL).tensors(&[q, k, v, grad, &bound, statistics, &dk, &dv]);
-    cut.describe(launch, "QUERIES", mask.is_some(), 2, 2).run(ctx)?;
+    plan.launch(ctx, Pass::Key, sizes, mask.is_some(), &[q, k, v, grad, &bound, statistics, &dk, &dv])?;
     Ok((dk, dv))
 }
 
-fn twin(t: &mut Twin<'_>) -> Result<()> {
+pub(super) fn twin(t: &mut Twin<'_>) -> Result<()> {
     let b = Backward::new(t);
     let mut dk = Heads::new(t.f32(6), b.p.keys, b.p.cells);
     let mut dv = Heads::new(t.f32(7), b.p.keys, b.p.cells);
@@ -66,7 +73,7 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
 /// As attention's cases.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    backward_cases(|ctx, inputs| {
+    backward_cases(&SIZES, attention::case_plan, false, |ctx, _, inputs| {
         let (dk, dv) = launch(ctx, inputs)?;
         Ok(vec![dk, dv])
     })

@@ -1,8 +1,9 @@
 //! Gradient of attention's queries.
 
-use super::attention::{Cut, Heads, Params, SIZES, add_scaled, case_mask, counts, dot, mask_or_none};
+use super::attention::{CasePlan, CaseSize, Heads, Params, SIZES, add_scaled, case_mask, counts, dot, mask_or_none};
+use super::attention_plan::{Pass, Plan, Sizes};
 use super::{attention, attention_statistics};
-use crate::device::{Binding, Context, Kernel, Launch, Part, Twin};
+use crate::device::{Binding, Context, Kernel, Part, Twin};
 use crate::error::{Error, Result};
 use crate::kernels::{Case, Fault, Tolerance, samples};
 use crate::tensor::Tensor;
@@ -11,21 +12,24 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "attention_backward_query",
     source: include_str!("../../shaders/attention_backward_query.wgsl"),
-    parts: &[Part::Grid, Part::Loads, Part::Attention],
-    bindings: &[
-        Binding::stored("q"),
-        Binding::stored("k"),
-        Binding::stored("v"),
-        Binding::stored("grad"),
-        Binding::f32("mask"),
-        Binding::f32("statistics"),
-        Binding::stored_mut("dq"),
-    ],
+    parts: &[Part::Grid, Part::AttentionParams, Part::Loads, Part::Attention],
+    bindings: BINDINGS,
     epilogues: false,
     twin,
 };
 
-/// What both backward kernels read.
+/// What every kernel of this pass binds.
+pub(super) const BINDINGS: &[Binding] = &[
+    Binding::stored("q"),
+    Binding::stored("k"),
+    Binding::stored("v"),
+    Binding::stored("grad"),
+    Binding::f32("mask"),
+    Binding::f32("statistics"),
+    Binding::stored_mut("dq"),
+];
+
+/// What the backward kernels read.
 #[derive(Clone, Copy)]
 pub struct Inputs<'a> {
     /// Queries (B, H, I, d).
@@ -62,14 +66,17 @@ impl Inputs<'_> {
 /// # Errors
 /// `Error::Shape` when shapes differ, `Error::Limit` for heads wider than [`attention::MAX_HEAD`].
 pub fn launch(ctx: &Context, inputs: &Inputs<'_>) -> Result<Tensor> {
-    let &Inputs { q, k, v, grad, mask, statistics } = inputs;
-    let slice = if ctx.capabilities().software { 16 } else { 8 };
-    let cut = Cut::new(ctx, q, k, false, slice)?;
+    let sizes = Sizes::of(inputs.q, inputs.k)?;
+    launch_as(ctx, Plan::new(ctx, Pass::Query, &sizes, inputs.q.dtype()), &sizes, inputs)
+}
+
+/// The same by a given plan.
+pub(super) fn launch_as(ctx: &Context, plan: Plan, sizes: &Sizes, inputs: &Inputs<'_>) -> Result<Tensor> {
     inputs.check()?;
+    let &Inputs { q, k, v, grad, mask, statistics } = inputs;
     let dq = Tensor::empty(ctx, q.dims(), q.dtype())?;
     let bound = mask_or_none(ctx, mask, k)?;
-    let launch = Launch::new(&KERNEL).tensors(&[q, k, v, grad, &bound, statistics, &dq]);
-    cut.describe(launch, "KEYS", mask.is_some(), 2, 1).run(ctx)?;
+    plan.launch(ctx, Pass::Query, sizes, mask.is_some(), &[q, k, v, grad, &bound, statistics, &dq])?;
     Ok(dq)
 }
 
@@ -111,7 +118,7 @@ impl Backward {
     }
 }
 
-fn twin(t: &mut Twin<'_>) -> Result<()> {
+pub(super) fn twin(t: &mut Twin<'_>) -> Result<()> {
     let b = Backward::new(t);
     let mut dq = Heads::new(t.f32(6), b.p.queries, b.p.cells);
     for head in 0..b.p.batches as usize {
@@ -127,30 +134,35 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The forward's sizes, for either backward kernel.
-pub(super) fn backward_cases(run: fn(&Context, &Inputs<'_>) -> Result<Vec<Tensor>>) -> Vec<Case> {
-    SIZES
-        .into_iter()
-        .map(|(b, h, i, j, d, share)| {
-            Case::new(format!("{b}x{h} {i}x{j}x{d} mask {share}"), Tolerance::sum(d * i.max(j)), move |ctx, dtype| {
-                let (q, grad) =
-                    (samples::normal(ctx, &[b, h, i, d], dtype, 1)?, samples::normal(ctx, &[b, h, i, d], dtype, 4)?);
-                let (k, v) =
-                    (samples::normal(ctx, &[b, h, j, d], dtype, 2)?, samples::normal(ctx, &[b, h, j, d], dtype, 3)?);
-                let mask = case_mask(ctx, b, j, share)?;
-                let (o, lse) = attention::launch(ctx, &q, &k, &v, mask.as_ref())?;
-                let statistics = attention_statistics::launch(ctx, &o, &grad, &lse)?;
-                let (q, k, v, grad, mask, statistics) = (&q, &k, &v, &grad, mask.as_ref(), &statistics);
-                run(ctx, &Inputs { q, k, v, grad, mask, statistics })
-            })
+/// What a case runs: given what the backward kernels read, and its type.
+type Backwards = fn(&Context, &Sizes, &Inputs<'_>) -> Result<Vec<Tensor>>;
+
+/// A backward pass at some sizes, behind a forward pass by the plan that `forward` makes; `rounded`: through probabilities and
+/// slopes in halves.
+pub(super) fn backward_cases(sizes: &[CaseSize], forward: CasePlan, rounded: bool, run: Backwards) -> Vec<Case> {
+    let case = |&(b, h, i, j, d, share): &CaseSize| {
+        let tolerance = Tolerance::sum(d * i.max(j)).with_half_terms(if rounded { 2.0 } else { 0.0 });
+        Case::new(format!("{b}x{h} {i}x{j}x{d} mask {share}"), tolerance, move |ctx, dtype| {
+            let (q, grad) =
+                (samples::normal(ctx, &[b, h, i, d], dtype, 1)?, samples::normal(ctx, &[b, h, i, d], dtype, 4)?);
+            let (k, v) =
+                (samples::normal(ctx, &[b, h, j, d], dtype, 2)?, samples::normal(ctx, &[b, h, j, d], dtype, 3)?);
+            let mask = case_mask(ctx, b, j, share)?;
+            let sizes = Sizes::of(&q, &k)?;
+            let (o, lse) =
+                attention::launch_as(ctx, forward(ctx, &sizes, dtype), &sizes, [&q, &k, &v], mask.as_ref())?;
+            let statistics = attention_statistics::launch(ctx, &o, &grad, &lse)?;
+            let (q, k, v, grad, mask, statistics) = (&q, &k, &v, &grad, mask.as_ref(), &statistics);
+            run(ctx, &sizes, &Inputs { q, k, v, grad, mask, statistics })
         })
-        .collect()
+    };
+    sizes.iter().map(case).collect()
 }
 
 /// As attention's cases.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    backward_cases(|ctx, inputs| Ok(vec![launch(ctx, inputs)?]))
+    backward_cases(&SIZES, attention::case_plan, false, |ctx, _, inputs| Ok(vec![launch(ctx, inputs)?]))
 }
 
 /// Wrong texts.

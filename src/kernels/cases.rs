@@ -63,6 +63,13 @@ impl Tolerance {
         Self { abs: self.abs * 4.0 + 1e-6, rel: self.rel + 1.0 / 1024.0 }
     }
 
+    /// This tolerance plus what it adds to round the terms of a sum to half, where their magnitudes come to about `total`: half a
+    /// unit of 2^-10 each.
+    #[must_use]
+    pub fn with_half_terms(self, total: f32) -> Self {
+        Self { abs: self.abs + total / 2048.0, ..self }
+    }
+
     /// Whether `got` is close enough to `want`. NaN equals only NaN.
     #[must_use]
     pub fn accepts(&self, got: f32, want: f32) -> bool {

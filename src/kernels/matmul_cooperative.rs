@@ -89,7 +89,7 @@ pub fn tiles(has: &Capabilities) -> Vec<Tile> {
 /// [`Context::matrix_verdict`].
 #[must_use]
 pub fn available(ctx: &Context) -> bool {
-    !tiles(ctx.capabilities()).is_empty() && ctx.matrix_usable(|| self_test(ctx))
+    !tiles(ctx.capabilities()).is_empty() && ctx.matrix_usable(KERNEL.name, || self_test(ctx))
 }
 
 /// Products that need several tiles of each size and have edges everywhere; two forms cover all four ways of loading a matrix.

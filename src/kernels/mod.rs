@@ -26,6 +26,10 @@ pub mod affine;
 pub mod attention;
 pub mod attention_backward_key;
 pub mod attention_backward_query;
+pub mod attention_cooperative;
+pub mod attention_cooperative_backward_key;
+pub mod attention_cooperative_backward_query;
+pub mod attention_plan;
 pub mod attention_statistics;
 pub mod cast;
 pub mod channel_sum;
@@ -103,6 +107,9 @@ pub static ALL: &[Entry] = &[
     entry!(attention),
     entry!(attention_backward_key),
     entry!(attention_backward_query),
+    entry!(attention_cooperative, attention_cooperative::missing),
+    entry!(attention_cooperative_backward_key, attention_cooperative::missing),
+    entry!(attention_cooperative_backward_query, attention_cooperative::missing),
     entry!(attention_statistics),
     entry!(cast),
     entry!(channel_sum),

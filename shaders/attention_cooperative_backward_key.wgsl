@@ -1,0 +1,105 @@
+// Gradients of attention's keys and values (attention_backward_key.wgsl has the formula, shapes and masks) for halves through
+// the device's cooperative matrices, sums in f32. Needs native halves and subgroups of one size; MATRIX is 16 or 8.
+//
+// Work: as in attention_cooperative_backward_query, with keys as own rows: one invocation per key turns a row of
+// k q^T into probabilities of all queries, which weigh do, and one of v do^T into slopes, which weigh q.
+// Cost, d 64, MATRIX 16, 64 keys: 8 B H I J d FLOPs. Workgroup memory: 83 KiB for a strip of 16 keys and 64 queries, 524,288
+// FLOPs, 6 per byte: 180 TFLOP/s on 132 processors with 128 bytes a clock at 1.7 GHz. Device memory or cache: 40 KiB for
+// 2,097,152 FLOPs, 51 per byte. 128 registers of sums. Not measured.
+
+@group(0) @binding(0) var<storage, read> q: array<Stored4>;
+@group(0) @binding(1) var<storage, read> k: array<Stored4>;
+@group(0) @binding(2) var<storage, read> v: array<Stored4>;
+@group(0) @binding(3) var<storage, read> grad: array<Stored4>;
+@group(0) @binding(4) var<storage, read> mask: array<f32>;
+@group(0) @binding(5) var<storage, read> statistics: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> dk: array<Stored4>;
+@group(0) @binding(7) var<storage, read_write> dv: array<Stored4>;
+
+const Q = 0u;
+const K = 1u;
+const V = 2u;
+const GRAD = 3u;
+
+fn operand_cell(operand: u32, at: u32) -> vec4<f16> {
+    if (operand == Q) { return q[at]; }
+    if (operand == K) { return k[at]; }
+    if (operand == V) { return v[at]; }
+    return grad[at];
+}
+
+// Statistics of four queries: 0 the log-sum-exp, 1 the sum over d of o do.
+fn statistic(head: u32, which: u32, query: u32) -> vec4<f32> {
+    return statistics[(2u * head + which) * ((p.queries + 3u) / 4u) + min(query, p.queries - 1u) / 4u];
+}
+
+// Probabilities of one key in each query, from its row of scores; none if the key does not count.
+fn put_probabilities(row: u32, head: u32, query: u32, live: bool) {
+    for (var cell = 0u; cell < MATRIX; cell++) {
+        let i = query + 4u * cell;
+        let w = exp(product(row, cell) * p.scale - statistic(head, 0u, i));
+        let counts = vec4(live) & (vec4(i) + vec4(0u, 1u, 2u, 3u) < vec4(p.queries));
+        stage(WEIGHTS + row * WEIGHTS_ROW + cell, vec4<f16>(select(vec4(0.0), w, counts)));
+    }
+}
+
+// dS takes the place of P; a query past the block's last pair of matrices has a product left from before, and P is 0.
+fn put_slopes(row: u32, head: u32, query: u32) {
+    for (var cell = 0u; cell < MATRIX; cell++) {
+        let at = WEIGHTS + row * WEIGHTS_ROW + cell;
+        let w = vec4<f32>(staged(at));
+        let slope = w * (product(row, cell) - statistic(head, 1u, query + 4u * cell)) * p.scale;
+        stage(at, vec4<f16>(select(slope, vec4(0.0), w == vec4(0.0))));
+    }
+}
+
+fn store(to: u32, slice: u32, cell: u32, a: mat4x4<f32>, b: mat4x4<f32>) {
+    for (var i = 0u; i < 4u; i++) {
+        if (slice + cell + i >= p.cells) { return; }
+        dk[to + slice + cell + i] = pack4(a[i]);
+        dv[to + slice + cell + i] = pack4(b[i]);
+    }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+        @builtin(local_invocation_index) lid: u32, @builtin(subgroup_id) group: u32) {
+    let tile = wid.x + wid.y * count.x;  // group_index, in place: what follows must be seen to be uniform
+    let head = tile / (p.tiles * p.slices);
+    if (head >= p.batches) { return; }
+    let key = tile % p.tiles * WORKGROUP;
+    let own = min(WORKGROUP, p.keys - key);
+    let slice = tile / p.tiles % p.slices * MATRIX;
+    var live = key + lid < p.keys;
+    if (p.masked != 0u && live) { live = mask[head / p.heads * ((p.keys + 3u) / 4u * 4u) + key + lid] != 0.0; }
+    var a = Sums(); var b = Sums();
+    for (var query = 0u; query < p.queries; query += BLOCK) {
+        let others = min(BLOCK, p.queries - query);
+        copy_rows(K, 0u, WORKGROUP, head, key, p.keys, lid);
+        copy_rows(Q, OTHER, BLOCK, head, query, p.queries, lid);
+        workgroupBarrier();
+        multiply_rows(group, own, others);
+        workgroupBarrier();
+        copy_rows(V, 0u, WORKGROUP, head, key, p.keys, lid);
+        copy_rows(GRAD, OTHER, BLOCK, head, query, p.queries, lid);
+        put_probabilities(lid, head, query, live);
+        workgroupBarrier();
+        weigh_rows(group, own, others, slice);
+        workgroupBarrier();
+        b = grown(b, 1.0, lid);
+        workgroupBarrier();
+        multiply_rows(group, own, others);
+        workgroupBarrier();
+        copy_rows(Q, OTHER, BLOCK, head, query, p.queries, lid);
+        put_slopes(lid, head, query);
+        workgroupBarrier();
+        weigh_rows(group, own, others, slice);
+        workgroupBarrier();
+        a = grown(a, 1.0, lid);
+    }
+    if (key + lid >= p.keys) { return; }
+    let to = (head * p.keys + key + lid) * p.cells;
+    store(to, slice, 0u, a.a, b.a);
+    store(to, slice, 4u, a.b, b.b);
+    if (MATRIX > 8u) { store(to, slice, 8u, a.c, b.c); store(to, slice, 12u, a.d, b.d); }
+}

@@ -1,0 +1,97 @@
+// What attention's kernels with cooperative matrices share. Products belong to subgroups, which take strips of MATRIX own rows
+// in turns; which lane holds which value of a matrix is the device's secret. So products are handed over in workgroup
+// memory, and what is done by rows belongs to invocations: one for each own row, with the row's sums in registers.
+// Workgroup memory: own rows | BLOCK rows of the other side | weights of own rows by those, halves all; products, f32.
+
+override WIDTH: u32 = 64u;      // values of a head's row there: d, made whole matrices by zeros
+override SUBGROUP: u32 = 32u;   // invocations of a subgroup
+override WORKGROUP: u32 = 32u;  // own rows, and invocations
+const BLOCK = 4u * MATRIX;      // rows of the other side at a time, and columns of a slice of the results
+
+// Cells of a row, two of them padding: the rows of a matrix then start in different banks.
+override ROW: u32 = WIDTH / 4u + 2u;
+const WEIGHTS_ROW = BLOCK / 4u + 2u;
+const PRODUCTS_ROW = BLOCK + 4u;  // values
+override OTHER: u32 = WORKGROUP * ROW;
+override WEIGHTS: u32 = OTHER + BLOCK * ROW;
+override ENTRIES: u32 = STAGED * (WEIGHTS + WORKGROUP * WEIGHTS_ROW);
+override PRODUCTS: u32 = WORKGROUP * PRODUCTS_ROW;
+var<workgroup> tiles: array<Staged, ENTRIES>;
+var<workgroup> products: array<f32, PRODUCTS>;
+
+// Copies `count` rows of an operand, from `row` of `rows` of a head on, behind cell `first` of the tiles. Past the last row it
+// repeats: finite, and of no weight.
+fn copy_rows(operand: u32, first: u32, count: u32, head: u32, row: u32, rows: u32, lid: u32) {
+    for (var i = lid; i < count * (WIDTH / 4u); i += WORKGROUP) {
+        let y = i / (WIDTH / 4u); let x = i % (WIDTH / 4u);
+        var value = vec4<f16>();
+        if (x < p.cells) { value = operand_cell(operand, (head * rows + min(row + y, rows - 1u)) * p.cells + x); }
+        stage(first + y * ROW + x, value);
+    }
+}
+
+// A pair of matrices, side by side, to the products of a strip.
+fn hand_over(strip: u32, column: u32, a: MatrixC, b: MatrixC) {
+    let at = strip * MATRIX * PRODUCTS_ROW + column; let next = at + MATRIX; let stride = PRODUCTS_ROW;
+    coopStoreT(a, &products[at], stride);
+    coopStoreT(b, &products[next], stride);
+}
+
+// Products of own rows with `others` rows of the other side, along the head's width. `group` of the workgroup's subgroups.
+fn multiply_rows(group: u32, own_rows: u32, others: u32) {
+    let pitch = STAGED * ROW;
+    for (var strip = group; strip * MATRIX < own_rows; strip += WORKGROUP / SUBGROUP) {
+        let own = strip * MATRIX * pitch;
+        for (var j = 0u; j < others; j += 2u * MATRIX) {
+            let other = STAGED * OTHER + j * pitch; let next = other + MATRIX * pitch;
+            var a = MatrixC(); var b = MatrixC();
+            for (var k = 0u; k < WIDTH; k += MATRIX) {
+                let at = STAGED * (k / 4u);
+                let x = coopLoadT<MatrixA>(&tiles[own + at], pitch);
+                a = coopMultiplyAdd(x, coopLoad<MatrixB>(&tiles[other + at], pitch), a);
+                b = coopMultiplyAdd(x, coopLoad<MatrixB>(&tiles[next + at], pitch), b);
+            }
+            hand_over(strip, j, a, b);
+        }
+    }
+}
+
+// Rows of the other side weighted and added up, for the cells of one slice.
+fn weigh_rows(group: u32, own_rows: u32, others: u32, slice: u32) {
+    let pitch = STAGED * ROW; let weights_pitch = STAGED * WEIGHTS_ROW;
+    for (var strip = group; strip * MATRIX < own_rows; strip += WORKGROUP / SUBGROUP) {
+        let weights = STAGED * WEIGHTS + strip * MATRIX * weights_pitch;
+        for (var column = 0u; column < min(BLOCK, WIDTH - 4u * slice); column += 2u * MATRIX) {
+            let other = STAGED * (OTHER + slice + column / 4u); let next = other + STAGED * (MATRIX / 4u);
+            var a = MatrixC(); var b = MatrixC();
+            for (var k = 0u; k < others; k += MATRIX) {
+                let x = coopLoadT<MatrixA>(&tiles[weights + STAGED * (k / 4u)], weights_pitch);
+                a = coopMultiplyAdd(x, coopLoadT<MatrixB>(&tiles[other + k * pitch], pitch), a);
+                b = coopMultiplyAdd(x, coopLoadT<MatrixB>(&tiles[next + k * pitch], pitch), b);
+            }
+            hand_over(strip, column, a, b);
+        }
+    }
+}
+
+// One cell, and four, of a row of products.
+fn product(row: u32, cell: u32) -> vec4<f32> {
+    let at = row * PRODUCTS_ROW + 4u * cell;
+    return vec4(products[at], products[at + 1u], products[at + 2u], products[at + 3u]);
+}
+fn products_of(row: u32, cell: u32) -> mat4x4<f32> {
+    return mat4x4(product(row, cell), product(row, cell + 1u), product(row, cell + 2u), product(row, cell + 3u));
+}
+
+// A slice of one row: MATRIX cells, the upper half unused where that is 8.
+struct Sums { a: mat4x4<f32>, b: mat4x4<f32>, c: mat4x4<f32>, d: mat4x4<f32> }
+
+// Sums times a factor, plus a row of products.
+fn grown(sum: Sums, by: f32, row: u32) -> Sums {
+    var next = Sums(sum.a * by + products_of(row, 0u), sum.b * by + products_of(row, 4u), sum.c, sum.d);
+    if (MATRIX > 8u) {
+        next.c = sum.c * by + products_of(row, 8u);
+        next.d = sum.d * by + products_of(row, 12u);
+    }
+    return next;
+}

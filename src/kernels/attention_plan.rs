@@ -1,0 +1,244 @@
+//! Which kernel computes attention, and how it is cut: a pure function of shapes and of what the device can do, as for products
+//! in [`super::matmul_plan`]. A context with measured choices ([`Context::set_tuning`]) is asked first.
+
+use std::fmt;
+
+use super::attention::{MAX_HEAD, Params};
+use super::{
+    attention, attention_backward_key, attention_backward_query, attention_cooperative,
+    attention_cooperative_backward_key, attention_cooperative_backward_query,
+};
+use crate::device::{Context, Kernel, Launch, View};
+use crate::error::{Error, Result};
+use crate::shape::DType;
+use crate::tensor::Tensor;
+
+/// The three launches that compute products of attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// o, and the log-sum-exp of each row.
+    Forward,
+    /// Gradient of the queries.
+    Query,
+    /// Gradients of the keys and of the values.
+    Key,
+}
+
+impl Pass {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Forward, Self::Query, Self::Key];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::Query => "query",
+            Self::Key => "key",
+        }
+    }
+}
+
+/// Sizes of attention: `q (B, H, I, d)` by `k (B, H, J, d)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// B.
+    pub samples: usize,
+    /// H.
+    pub heads: usize,
+    /// I.
+    pub queries: usize,
+    /// J.
+    pub keys: usize,
+    /// d.
+    pub width: usize,
+}
+
+impl Sizes {
+    /// Of these operands.
+    ///
+    /// # Errors
+    /// `Error::Shape` when they do not fit together, `Error::Limit` for heads wider than [`MAX_HEAD`].
+    pub fn of(q: &Tensor, k: &Tensor) -> Result<Self> {
+        let (&[samples, heads, queries, width], &[_, _, keys, _]) = (q.dims(), k.dims()) else {
+            let got = format!("{}, {}", q.shape(), k.shape());
+            return Err(Error::shape("attention", "q (B, H, I, d), k (B, H, J, d)", got));
+        };
+        if q.dims()[..2] != k.dims()[..2] || k.dims()[3] != width {
+            return Err(Error::shape("attention", format!("({samples}, {heads}, J, {width})"), k.shape()));
+        }
+        if width > MAX_HEAD {
+            return Err(Error::Limit {
+                what: "width of an attention head".into(),
+                needed: width as u64,
+                available: MAX_HEAD as u64,
+                advice: "use more heads",
+            });
+        }
+        Ok(Self { samples, heads, queries, keys, width })
+    }
+
+    const fn cells(&self) -> usize {
+        self.width.div_ceil(4)
+    }
+}
+
+/// How a pass is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// 4x4 matrices in registers.
+    Registers {
+        /// Cells of a row of results that an invocation owns.
+        slice: usize,
+        /// Rows of the other side taken together: 4, 8 or 16.
+        block: usize,
+        /// Invocations, of four rows each.
+        workgroup: usize,
+    },
+    /// Halves through cooperative matrices.
+    Cooperative(attention_cooperative::Tile),
+}
+
+impl Plan {
+    /// The plan for a pass on this context's device, with operands stored as `dtype`.
+    #[must_use]
+    pub fn new(ctx: &Context, pass: Pass, sizes: &Sizes, dtype: DType) -> Self {
+        let measured = ctx.tuned(|| class(pass, sizes, dtype));
+        let known = measured.and_then(|name| variants(ctx, sizes, dtype).into_iter().find(|(n, _)| *n == name));
+        known.map_or_else(|| Self::by_rule(ctx, pass, sizes, dtype), |(_, plan)| plan)
+    }
+
+    fn by_rule(ctx: &Context, pass: Pass, sizes: &Sizes, dtype: DType) -> Self {
+        let software = ctx.capabilities().software;
+        if let Some(tile) = cooperative(ctx, sizes, dtype) {
+            return Self::Cooperative(tile);
+        }
+        let others = if pass == Pass::Key { sizes.queries } else { sizes.keys };
+        // Wide blocks pay off where there are many rows, and on GPUs their registers are missing elsewhere.
+        let block = match others {
+            _ if !software => 4,
+            0..16 => 4,
+            16..64 => 8,
+            _ => 16,
+        };
+        let slice = match (software, pass) {
+            (true, _) => 16,
+            (false, Pass::Key) => 4,
+            (false, _) => 8,
+        };
+        Self::registers(sizes, slice, block, if software { 8 } else { 32 })
+    }
+
+    /// The slice is cut down to what a row has.
+    fn registers(sizes: &Sizes, slice: usize, block: usize, workgroup: usize) -> Self {
+        let slice = slice.min(sizes.cells().div_ceil(4) * 4).next_power_of_two();
+        Self::Registers { slice, block, workgroup }
+    }
+
+    const fn kernel(&self, pass: Pass) -> &'static Kernel {
+        match (self, pass) {
+            (Self::Registers { .. }, Pass::Forward) => &attention::KERNEL,
+            (Self::Registers { .. }, Pass::Query) => &attention_backward_query::KERNEL,
+            (Self::Registers { .. }, Pass::Key) => &attention_backward_key::KERNEL,
+            (Self::Cooperative(_), Pass::Forward) => &attention_cooperative::KERNEL,
+            (Self::Cooperative(_), Pass::Query) => &attention_cooperative_backward_query::KERNEL,
+            (Self::Cooperative(_), Pass::Key) => &attention_cooperative_backward_key::KERNEL,
+        }
+    }
+
+    /// Launches a pass whose operands have been checked, with the tensors of its kernel's bindings in their order.
+    pub(super) fn launch(
+        &self,
+        ctx: &Context,
+        pass: Pass,
+        sizes: &Sizes,
+        masked: bool,
+        tensors: &[&View],
+    ) -> Result<()> {
+        // Invocations own four rows each, or one; cells of a slice of the results.
+        let (rows_each, workgroup, slice) = match self {
+            Self::Registers { slice, workgroup, .. } => (4, *workgroup, *slice),
+            Self::Cooperative(tile) => (1, tile.workgroup, tile.matrix.size()),
+        };
+        let rows = if pass == Pass::Key { sizes.keys } else { sizes.queries };
+        let (batches, cells) = (sizes.samples * sizes.heads, sizes.cells());
+        let (tiles, slices) = (rows.div_ceil(rows_each * workgroup), cells.div_ceil(slice));
+        let params = Params {
+            batches: batches as u32,
+            heads: sizes.heads as u32,
+            queries: sizes.queries as u32,
+            keys: sizes.keys as u32,
+            cells: cells as u32,
+            tiles: tiles as u32,
+            slices: slices as u32,
+            scale: 1.0 / (sizes.width as f32).sqrt(),
+            masked: u32::from(masked),
+        };
+        // Products with the other side for each slice, and one for each result in all.
+        let (products, results) = match pass {
+            Pass::Forward => (1, 1),
+            Pass::Query => (2, 1),
+            Pass::Key => (2, 2),
+        };
+        let one = 8.0 * (batches * sizes.queries * sizes.keys * cells) as f64;
+        let launch = Launch::new(self.kernel(pass)).tensors(tensors).params(&params);
+        let launch = match self {
+            Self::Registers { block, .. } => launch
+                .constant("SLICE", slice as f64)
+                .constant(if pass == Pass::Key { "QUERIES" } else { "KEYS" }, *block as f64),
+            Self::Cooperative(tile) => {
+                launch.constant("SUBGROUP", tile.subgroup as f64).constant("WIDTH", tile.width(sizes.width) as f64)
+            }
+        };
+        launch
+            .constant("WORKGROUP", workgroup as f64)
+            .groups(batches * tiles * slices)
+            .flops(one * (products + results) as f64)
+            .run(ctx)
+    }
+}
+
+fn cooperative(ctx: &Context, sizes: &Sizes, dtype: DType) -> Option<attention_cooperative::Tile> {
+    let tile = attention_cooperative::tile(ctx.capabilities(), sizes.width)?;
+    let wanted = dtype == DType::F16 && !ctx.capabilities().software;
+    (wanted && attention_cooperative::available(ctx)).then_some(tile)
+}
+
+/// The class that a measured choice holds for: storage, tokens and the width of heads each rounded to a power of two, as in
+/// `attention forward f16 256 256 64`.
+#[must_use]
+pub fn class(pass: Pass, sizes: &Sizes, dtype: DType) -> String {
+    let power = |n: usize| 1_u64 << (n.max(1) as f64).log2().round() as u32;
+    let (queries, keys, width) = (power(sizes.queries), power(sizes.keys), power(sizes.width));
+    format!("attention {} {dtype} {queries} {keys} {width}", pass.name())
+}
+
+/// What may compute the passes on this context's device, each with its name in a table of measured choices.
+#[must_use]
+pub fn variants(ctx: &Context, sizes: &Sizes, dtype: DType) -> Vec<(String, Plan)> {
+    let (table, workgroup) = if ctx.capabilities().software { (ON_SOFTWARE, 8) } else { (ON_HARDWARE, 32) };
+    let most = sizes.cells().div_ceil(4) * 4;
+    let table = table.into_iter().filter(|(slice, _)| *slice < 2 * most);
+    let mut all: Vec<_> =
+        table.map(|(slice, block)| (Plan::registers(sizes, slice, block, workgroup)).named()).collect();
+    all.extend(cooperative(ctx, sizes, dtype).map(|tile| Plan::Cooperative(tile).named()));
+    all
+}
+
+/// Cells of a slice and rows of a block that are tried on processors.
+const ON_SOFTWARE: [(usize, usize); 5] = [(16, 16), (16, 8), (16, 4), (8, 16), (8, 8)];
+/// The same on GPUs, where registers are scarcer.
+const ON_HARDWARE: [(usize, usize); 5] = [(16, 4), (8, 4), (4, 4), (8, 8), (4, 8)];
+
+impl Plan {
+    fn named(self) -> (String, Self) {
+        (self.to_string(), self)
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registers { slice, block, workgroup } => write!(f, "registers {slice}x{block}x{workgroup}"),
+            Self::Cooperative(tile) => write!(f, "cooperative {} {}", tile.matrix.name(), tile.workgroup),
+        }
+    }
+}
