@@ -44,14 +44,15 @@ fn a_table_comes_back_and_a_wrong_one_is_refused() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Reads variants with one block of rows and two cells as ten times faster than they deserve.
+/// Reads products with one block of rows and two cells, and attention with blocks of 16, as ten times faster than they deserve.
 struct Liar<'a>(&'a Context);
 
 impl Clock for Liar<'_> {
     fn time(&self, count: usize, work: &mut dyn FnMut(usize) -> Result<()>) -> Result<Reading> {
         let ((), launches) = self.0.traced(|| (0..count).try_for_each(work))?;
         let is = |name, value| launches.iter().all(|l| l.constants.contains(&(name, value)));
-        let each = if is("BLOCKS", 1.0) && is("CELLS", 2.0) { 1e-3 } else { 1e-2 };
+        let favoured = is("BLOCKS", 1.0) && is("CELLS", 2.0) || is("KEYS", 16.0) || is("QUERIES", 16.0);
+        let each = if favoured { 1e-3 } else { 1e-2 };
         Ok(Reading { gpu: None, wall: each * count as f64 })
     }
 }
@@ -69,7 +70,8 @@ fn a_wrong_variant_is_not_chosen() {
     let (won, findings) = run();
     assert!(findings.len() > 5 && findings.iter().all(|f| f.wrong.is_empty()), "{findings:?}");
     assert_eq!(won.len(), findings.len(), "the fastest is kept: {findings:?}");
-    assert!(won.values().all(|name| name.starts_with("registers 1x2x")), "{won:?}");
+    let favoured = |class: &str| if class.starts_with("attention") { "registers 4x16x8" } else { "registers 1x2x" };
+    assert!(won.iter().all(|(class, name)| name.starts_with(favoured(class))), "{won:?}");
     assert!(ctx.tuning().is_empty(), "the context is as before");
 
     let always_first = "load_b(b_base, column, select(k, k % vec4(4u), vec4(BLOCKS == 1u && CELLS == 2u)))";
@@ -77,8 +79,9 @@ fn a_wrong_variant_is_not_chosen() {
     let (won, findings) = run();
     ctx.plant_fault(None);
     let noticed = |f: &Finding| f.wrong.iter().any(|(name, _)| name.starts_with("registers 1x2x"));
-    assert!(findings.iter().all(noticed), "{findings:?}");
-    assert!(won.is_empty(), "no other variant is faster: {won:?}");
+    let product = |class: &str| !class.starts_with("attention");
+    assert!(findings.iter().filter(|f| product(&f.class)).all(noticed), "{findings:?}");
+    assert!(!won.keys().any(|class| product(class)), "no other variant is faster: {won:?}");
 }
 
 fn mmae(folder: &Path, args: &[&str]) -> String {

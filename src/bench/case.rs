@@ -64,6 +64,8 @@ pub struct Case {
     pub words: usize,
     /// How close results must be.
     pub tolerance: Tolerance,
+    /// What the terms of sums come to that a variant for halves may round to half: more tolerance there.
+    pub half_terms: f32,
     /// The work.
     pub make: Make,
     /// How it is checked.
@@ -75,6 +77,12 @@ impl Case {
     #[must_use]
     pub fn bytes(&self, dtype: DType) -> f64 {
         self.stored as f64 * dtype.bytes() as f64 + 4.0 * self.words as f64
+    }
+
+    /// How close results must be in a storage, before what rounding them to it adds.
+    #[must_use]
+    pub fn tolerance_in(&self, dtype: DType) -> Tolerance {
+        if dtype == DType::F16 { self.tolerance.with_half_terms(self.half_terms) } else { self.tolerance }
     }
 
     /// Kernel and label.

@@ -43,7 +43,12 @@ const CONTRACTS: [Contract; 10] = [
         grid: Grid::Tiles,
         constants: &[("TRANS_A", 0.0), ("TRANS_B", 0.0)],
     },
-    Contract { like: "attention", family: &["attention"], grid: Grid::Queries, constants: &[] },
+    Contract {
+        like: "attention",
+        family: &["attention", "attention_cooperative"],
+        grid: Grid::Queries,
+        constants: &[],
+    },
     Contract { like: "layernorm", family: &["layernorm"], grid: Grid::Rows, constants: &[("AFFINE", 1.0)] },
     Contract {
         like: "layernorm_backward",
@@ -186,14 +191,18 @@ fn plain() -> Variant {
 }
 
 /// Parts that the text asks for in a comment `// parts: grid reduce` before its first line of code, else those of the kernel
-/// that it can serve: a text without shared rows has no use for their loads.
+/// that it can serve: a text without shared rows has no use for their loads, one with `Params` of its own none for the kernel's.
 fn parts(path: &str, text: &str, own: &[Part]) -> Result<Vec<Part>> {
     let head = text.lines().take_while(|line| line.trim().is_empty() || line.starts_with("//"));
     let Some((line, list)) =
         head.zip(1..).find_map(|(l, n)| Some((n, l.trim_start_matches('/').trim().strip_prefix("parts:")?)))
     else {
         let shares = text.contains("fn place(");
-        let serves = |part: &&Part| shares || !matches!(part, Part::Loads | Part::Tile | Part::Attention);
+        let serves = |part: &&Part| match part {
+            Part::Loads | Part::Tile | Part::Attention => shares,
+            Part::AttentionParams => !text.contains("struct Params"),
+            _ => true,
+        };
         return Ok(own.iter().filter(serves).copied().collect());
     };
     let known: [(&str, &[Part]); 4] = [

@@ -38,14 +38,14 @@ pub fn verdict(
     let (outputs, launches) = ctx.traced(|| run(&work))?;
     match &case.check {
         Check::Twin => {
-            let wrong = twin(&case.make, &outputs, case.tolerance, dtype)?;
+            let wrong = twin(&case.make, &outputs, case.tolerance_in(dtype), dtype)?;
             Ok(Verdict { wrong, how: "twin".into(), launches })
         }
         Check::Spots { reduced, expected } => {
             let small = reduced(ctx, dtype, 1)?;
             let (small_outputs, small_launches) = ctx.traced(|| run(&small))?;
-            let mut wrong = twin(reduced, &small_outputs, case.tolerance, dtype)?;
-            wrong.extend(spots(&work, &outputs, expected, case.tolerance, dtype)?);
+            let mut wrong = twin(reduced, &small_outputs, case.tolerance_in(dtype), dtype)?;
+            wrong.extend(spots(&work, &outputs, expected, case.tolerance_in(dtype), dtype)?);
             let variants = |all: &[Launched]| all.iter().map(variant).collect::<Vec<_>>();
             let same = variants(&small_launches) == variants(&launches);
             let smaller = if same { "twin at a smaller shape" } else { "twin at a smaller shape, of another variant" };

@@ -1,22 +1,26 @@
-//! Variants of matrix products against the choice by rule: correct first, then in turns, then once more against each other.
+//! Variants of matrix products and of attention against the choice by rule: correct first, then in turns, then once more against each other.
 
 use super::case::{Case, Work};
 use super::cases::Shapes;
+use super::cases::attention::{Heads, passes};
 use super::cases::products::{Product, SHORT, products};
 use super::clock::{Clock, Effort, Spread, repetitions};
 use super::oracle::verdict;
 use crate::device::{Context, Tuning};
 use crate::error::{Error, Result};
 use crate::kernels::matmul::Batched;
-use crate::kernels::matmul_plan::{Plan, class, variants};
+use crate::kernels::{attention_plan, matmul_plan};
 use crate::shape::DType;
+
+/// A variant is kept from this much faster on: less is not worth a choice that the next driver may turn round.
+const LEAST_GAIN: f64 = 1.03;
 
 /// What was found about one class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
-    /// As in [`class`].
+    /// As in [`matmul_plan::class`] or [`attention_plan::class`].
     pub class: String,
-    /// The product that stands for it.
+    /// The case that stands for it.
     pub label: String,
     /// The plan by rule.
     pub rule: String,
@@ -24,13 +28,14 @@ pub struct Finding {
     pub rule_time: Spread,
     /// The fastest other variant that is correct, and its time in seconds; `None` where there is none.
     pub best: Option<(String, Spread)>,
-    /// Whether it is faster beyond the spread.
+    /// Whether it is faster beyond the spread, and by 3 % at least.
     pub kept: bool,
     /// Variants that are wrong, with the first difference. The rule's own is `rule`.
     pub wrong: Vec<(String, String)>,
 }
 
-/// Measures each class of products at these shapes once. The choices that the context had are in effect again afterwards.
+/// Measures each class of products and of attention at these shapes once. The choices that the context had are in effect again
+/// afterwards.
 ///
 /// # Errors
 /// What the device reports. A wrong variant is no error here.
@@ -46,12 +51,14 @@ pub fn tune(
     let mut won = Tuning::new();
     let mut seen = std::collections::BTreeSet::new();
     let mut all = || {
-        for (dtype, product) in dtypes.iter().flat_map(|dtype| products(shapes).into_iter().map(move |p| (*dtype, p))) {
-            if seen.insert(class(&batched(product), dtype)) {
-                let found = examine(ctx, clock, effort, product, dtype)?;
-                tell(&found);
-                if let (true, Some((name, _))) = (found.kept, found.best) {
-                    won.insert(found.class, name);
+        for &dtype in dtypes {
+            for subject in subjects(ctx, shapes, dtype) {
+                if seen.insert(subject.class.clone()) {
+                    let found = examine(ctx, clock, effort, &subject)?;
+                    tell(&found);
+                    if let (true, Some((name, _))) = (found.kept, found.best) {
+                        won.insert(found.class, name);
+                    }
                 }
             }
         }
@@ -62,61 +69,111 @@ pub fn tune(
     done.map(|()| won)
 }
 
-fn batched(product: Product) -> Batched {
-    let Product { m, n, k, form, .. } = product;
-    Batched { form, batches: 1, rows: m, width: n, inner: k, ..Batched::default() }
+/// Work that has variants.
+struct Subject {
+    dtype: DType,
+    /// Of the case.
+    class: String,
+    /// Classes that a choice must hold for, so that everything that `cases` launch goes by it.
+    classes: Vec<String>,
+    /// What is measured, then the same with edges everywhere: a variant must be right for the whole class.
+    cases: [Case; 2],
+    /// The plan by rule.
+    rule: String,
+    /// The other variants.
+    names: Vec<String>,
 }
 
-/// The same product with edges everywhere and a K of its own: the variant must be right for the whole class.
-fn edged(product: Product) -> Product {
-    Product {
+/// Everything to examine, planned by rule.
+fn subjects(ctx: &Context, shapes: &Shapes, dtype: DType) -> Vec<Subject> {
+    ctx.set_tuning(Tuning::new());
+    let mut all: Vec<_> = products(shapes).into_iter().map(|p| of_product(ctx, p, dtype)).collect();
+    all.extend(passes(shapes).into_iter().map(|p| of_attention(ctx, p, dtype)));
+    all
+}
+
+fn of_product(ctx: &Context, product: Product, dtype: DType) -> Subject {
+    let batched = |p: Product| {
+        let Product { m, n, k, form, .. } = p;
+        Batched { form, batches: 1, rows: m, width: n, inner: k, ..Batched::default() }
+    };
+    let edged = Product {
         m: product.m.saturating_sub(3).max(1),
         n: product.n.saturating_sub(5).max(1),
         k: 2 * SHORT + 1,
         ..product
-    }
-}
-
-/// The choice `name` for a product, for the one with edges, and for the shorter ones that the twin does; `None`: by rule.
-fn choice(product: Product, dtype: DType, name: Option<&String>) -> Tuning {
-    let edged = edged(product);
+    };
+    // The twin does products of a shorter K.
     let short = |p: Product| Product { k: p.k.min(SHORT), ..p };
-    let classes = [product, short(product), edged, short(edged)].map(|p| class(&batched(p), dtype));
-    name.map(|name| classes.map(|class| (class, name.clone())).into_iter().collect()).unwrap_or_default()
-}
-
-/// The first difference of a product, or of the one with edges, from what is right.
-fn difference(ctx: &Context, product: Product, dtype: DType) -> Result<Option<String>> {
-    for case in [product.case(), edged(product).case()] {
-        match verdict(&case, ctx, dtype, &|work| work.run(ctx)) {
-            Ok(found) if found.wrong.is_empty() => {}
-            Ok(found) => return Ok(Some(format!("{}: {}", case.label, found.wrong.join("; ")))),
-            Err(error @ Error::DeviceLost { .. }) => return Err(error),
-            Err(error) => return Ok(Some(error.to_string())),
-        }
-    }
-    Ok(None)
-}
-
-fn examine(ctx: &Context, clock: &dyn Clock, effort: Effort, product: Product, dtype: DType) -> Result<Finding> {
-    let (case, m) = (product.case(), batched(product));
-    ctx.set_tuning(Tuning::new());
-    let rule = Plan::new(ctx, &m, dtype);
+    let class = |p: Product| matmul_plan::class(&batched(p), dtype);
+    let rule = matmul_plan::Plan::new(ctx, &batched(product), dtype);
     // The rule's own plan is one of the variants under another name, most often.
-    let names = variants(ctx, &m, dtype).into_iter().filter(|(_, plan)| *plan != rule).map(|(name, _)| Some(name));
+    let others = matmul_plan::variants(ctx, &batched(product), dtype).into_iter().filter(|(_, plan)| *plan != rule);
+    Subject {
+        dtype,
+        class: class(product),
+        classes: [product, short(product), edged, short(edged)].map(class).to_vec(),
+        cases: [product.case(), edged.case()],
+        rule: rule.to_string(),
+        names: others.map(|(name, _)| name).collect(),
+    }
+}
+
+fn of_attention(ctx: &Context, pass: Heads, dtype: DType) -> Subject {
+    let edged = Heads { tokens: pass.tokens.saturating_sub(3).max(1), ..pass };
+    let sizes = |p: Heads| {
+        let Heads { samples, heads, tokens, width, .. } = p;
+        attention_plan::Sizes { samples, heads, queries: tokens, keys: tokens, width }
+    };
+    let class = |p: Heads| attention_plan::class(p.kind, &sizes(p), dtype);
+    let rule = attention_plan::Plan::new(ctx, pass.kind, &sizes(pass), dtype);
+    let others = attention_plan::variants(ctx, &sizes(pass), dtype).into_iter().filter(|(_, plan)| *plan != rule);
+    Subject {
+        dtype,
+        class: class(pass),
+        classes: [pass, edged].map(class).to_vec(),
+        cases: [pass.case(), edged.case()],
+        rule: rule.to_string(),
+        names: others.map(|(name, _)| name).collect(),
+    }
+}
+
+impl Subject {
+    /// The choice of a variant; `None`: by rule.
+    fn choice(&self, name: Option<&String>) -> Tuning {
+        let all = |name: &String| self.classes.iter().map(|class| (class.clone(), name.clone())).collect();
+        name.map(all).unwrap_or_default()
+    }
+
+    /// The first difference of a case from what is right.
+    fn difference(&self, ctx: &Context) -> Result<Option<String>> {
+        for case in &self.cases {
+            match verdict(case, ctx, self.dtype, &|work| work.run(ctx)) {
+                Ok(found) if found.wrong.is_empty() => {}
+                Ok(found) => return Ok(Some(format!("{}: {}", case.label, found.wrong.join("; ")))),
+                Err(error @ Error::DeviceLost { .. }) => return Err(error),
+                Err(error) => return Ok(Some(error.to_string())),
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn examine(ctx: &Context, clock: &dyn Clock, effort: Effort, subject: &Subject) -> Result<Finding> {
     let (mut right, mut wrong) = (Vec::new(), Vec::new());
-    for name in std::iter::once(None).chain(names) {
-        let choices = choice(product, dtype, name.as_ref());
+    for name in std::iter::once(None).chain(subject.names.iter().map(Some)) {
+        let choices = subject.choice(name);
         ctx.set_tuning(choices.clone());
-        match difference(ctx, product, dtype)? {
+        match subject.difference(ctx)? {
             None => right.push((name, choices)),
-            Some(difference) => wrong.push((name.unwrap_or_else(|| "rule".into()), difference)),
+            Some(difference) => wrong.push((name.map_or("rule", String::as_str).to_owned(), difference)),
         }
     }
+    let [case, _] = &subject.cases;
     let mut found = Finding {
-        class: class(&m, dtype),
+        class: subject.class.clone(),
         label: case.label.clone(),
-        rule: rule.to_string(),
+        rule: subject.rule.clone(),
         rule_time: Spread::default(),
         best: None,
         kept: false,
@@ -127,15 +184,15 @@ fn examine(ctx: &Context, clock: &dyn Clock, effort: Effort, product: Product, d
         return Ok(found);
     }
     let choices: Vec<&Tuning> = right.iter().map(|(_, choices)| choices).collect();
-    let times = in_turns(&case, ctx, clock, effort, dtype, &choices)?;
+    let times = in_turns(case, ctx, clock, effort, subject.dtype, &choices)?;
     found.rule_time = times.first().copied().unwrap_or_default();
     let fastest = times.iter().zip(&right).skip(1).min_by(|a, b| a.0.median.total_cmp(&b.0.median));
     if let (Some((_, (Some(name), choices))), Some((_, rule))) = (fastest, right.first()) {
         // The fastest of many may be so by luck: both once more.
-        let times = in_turns(&case, ctx, clock, effort, dtype, &[rule, choices])?;
+        let times = in_turns(case, ctx, clock, effort, subject.dtype, &[rule, choices])?;
         if let [by_rule, other] = times[..] {
-            found.kept = other.high < by_rule.low;
-            (found.rule_time, found.best) = (by_rule, Some((name.clone(), other)));
+            found.kept = other.high < by_rule.low && LEAST_GAIN * other.median < by_rule.median;
+            (found.rule_time, found.best) = (by_rule, Some(((*name).clone(), other)));
         }
     }
     Ok(found)

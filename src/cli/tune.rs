@@ -10,9 +10,9 @@ use crate::error::{Error, Result};
 use crate::shape::DType;
 use crate::train::tuning::{Table, cache_path};
 
-/// Measure the variants of matrix products on this device and keep what wins
+/// Measure the variants of matrix products and of attention on this device and keep what wins
 ///
-/// Each variant is checked first; only one that is faster beyond the spread is kept. `mmae train --tuned` goes by the table.
+/// Each variant is checked first; only one that is faster beyond the spread, and by 3 % at least, is kept. `mmae train --tuned` goes by the table.
 #[derive(clap::Args)]
 pub struct Args {
     /// Shapes: `tiny`, `m2ae` (batch 8) or `large` (batch 64)
@@ -68,7 +68,7 @@ fn line(found: &Finding) -> String {
     let ms = |seconds: f64| format!("{:.3} ms", 1e3 * seconds);
     let mut text = format!("{:<24} {:<26} {} {}", found.class, found.label, found.rule, ms(found.rule_time.median));
     if let Some((name, time)) = &found.best {
-        let verdict = if found.kept { "kept" } else { "within the spread or slower" };
+        let verdict = if found.kept { "kept" } else { "too little, or within the spread" };
         let ratio = found.rule_time.median / time.median.max(1e-12);
         text += &format!(" | {name} {} | {ratio:.2}x {verdict}", ms(time.median));
     }

@@ -154,8 +154,8 @@ pub(super) fn request(
         memory_hints: wgpu::MemoryHints::Performance,
         experimental_features: if features.intersects(WANTED_EXPERIMENTAL) {
             // SAFETY: the caller acknowledges that experimental features may have bugs that safe code reaches. The only one
-            // asked for is cooperative matrices; their one kernel stays inside its buffers by construction, runs under all
-            // checks in the tests, and is used only where it passed a comparison with the formula on this very adapter.
+            // asked for is cooperative matrices; their kernels stay inside their buffers by construction, run under all
+            // checks in the tests, and are used only where they passed a comparison with the formula on this very adapter.
             unsafe { wgpu::ExperimentalFeatures::enabled() }
         } else {
             wgpu::ExperimentalFeatures::disabled()

@@ -149,8 +149,7 @@ pub(super) fn backward_cases(sizes: &[CaseSize], forward: CasePlan, rounded: boo
                 (samples::normal(ctx, &[b, h, j, d], dtype, 2)?, samples::normal(ctx, &[b, h, j, d], dtype, 3)?);
             let mask = case_mask(ctx, b, j, share)?;
             let sizes = Sizes::of(&q, &k)?;
-            let (o, lse) =
-                attention::launch_as(ctx, forward(ctx, &sizes, dtype), &sizes, [&q, &k, &v], mask.as_ref())?;
+            let (o, lse) = attention::launch_as(ctx, forward(ctx, &sizes, dtype), &sizes, [&q, &k, &v], mask.as_ref())?;
             let statistics = attention_statistics::launch(ctx, &o, &grad, &lse)?;
             let (q, k, v, grad, mask, statistics) = (&q, &k, &v, &grad, mask.as_ref(), &statistics);
             run(ctx, &sizes, &Inputs { q, k, v, grad, mask, statistics })

@@ -215,11 +215,12 @@ pub fn class(pass: Pass, sizes: &Sizes, dtype: DType) -> String {
 #[must_use]
 pub fn variants(ctx: &Context, sizes: &Sizes, dtype: DType) -> Vec<(String, Plan)> {
     let (table, workgroup) = if ctx.capabilities().software { (ON_SOFTWARE, 8) } else { (ON_HARDWARE, 32) };
-    let most = sizes.cells().div_ceil(4) * 4;
-    let table = table.into_iter().filter(|(slice, _)| *slice < 2 * most);
-    let mut all: Vec<_> =
-        table.map(|(slice, block)| (Plan::registers(sizes, slice, block, workgroup)).named()).collect();
-    all.extend(cooperative(ctx, sizes, dtype).map(|tile| Plan::Cooperative(tile).named()));
+    let named = |plan: Plan| (plan.to_string(), plan);
+    let cut = table.into_iter().map(|(slice, block)| Plan::registers(sizes, slice, block, workgroup));
+    let mut all: Vec<_> = cut.chain(cooperative(ctx, sizes, dtype).map(Plan::Cooperative)).map(named).collect();
+    // Slices that a narrow head cuts to the same are one variant.
+    let mut seen = std::collections::BTreeSet::new();
+    all.retain(|(name, _)| seen.insert(name.clone()));
     all
 }
 
@@ -228,17 +229,50 @@ const ON_SOFTWARE: [(usize, usize); 5] = [(16, 16), (16, 8), (16, 4), (8, 16), (
 /// The same on GPUs, where registers are scarcer.
 const ON_HARDWARE: [(usize, usize); 5] = [(16, 4), (8, 4), (4, 4), (8, 8), (4, 8)];
 
-impl Plan {
-    fn named(self) -> (String, Self) {
-        (self.to_string(), self)
-    }
-}
-
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Registers { slice, block, workgroup } => write!(f, "registers {slice}x{block}x{workgroup}"),
             Self::Cooperative(tile) => write!(f, "cooperative {} {}", tile.matrix.name(), tile.workgroup),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{Capabilities, Matrix};
+
+    #[test]
+    fn plans_are_these() {
+        let sizes = |tokens, width| Sizes { samples: 1, heads: 1, queries: tokens, keys: tokens, width };
+        let host = Context::cpu().capabilities().clone();
+        let gpu = Capabilities { software: false, ..host.clone() };
+        let matrices = |matrix, workgroup_bytes| {
+            let (matrix, subgroup_size) = (Some(matrix), Some(32));
+            Capabilities { matrix, subgroup_size, workgroup_bytes, ..gpu.clone() }
+        };
+        let (h200, apple) = (matrices(Matrix::M16, 48 << 10), matrices(Matrix::M8, 32 << 10));
+        let table = [
+            (&host, Pass::Forward, sizes(196, 64), DType::F32, "registers 16x16x8"),
+            (&host, Pass::Key, sizes(20, 24), DType::F32, "registers 8x8x8"),
+            (&host, Pass::Query, sizes(5, 4), DType::F16, "registers 4x4x8"),
+            (&gpu, Pass::Forward, sizes(196, 64), DType::F16, "registers 8x4x32"),
+            (&gpu, Pass::Key, sizes(196, 64), DType::F16, "registers 4x4x32"),
+            (&h200, Pass::Forward, sizes(196, 64), DType::F32, "registers 8x4x32"),
+            (&h200, Pass::Forward, sizes(196, 64), DType::F16, "cooperative 16x16x16 64"),
+            (&h200, Pass::Key, sizes(196, 128), DType::F16, "cooperative 16x16x16 32"),
+            (&apple, Pass::Query, sizes(196, 64), DType::F16, "cooperative 8x8x8 64"),
+        ];
+        let mut wrong = Vec::new();
+        for (has, pass, sizes, dtype, want) in table {
+            // A dry run trusts the matrices.
+            let ctx = Context::dry(Some(has.clone()));
+            let got = Plan::new(&ctx, pass, &sizes, dtype);
+            if got.to_string() != want || !variants(&ctx, &sizes, dtype).contains(&(want.to_owned(), got)) {
+                wrong.push(format!("{pass:?} {sizes:?} {dtype}: {got}, not {want}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 }

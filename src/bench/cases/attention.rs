@@ -5,34 +5,33 @@ use crate::bench::case::{Case, Check, Make, Work};
 use crate::device::Context;
 use crate::error::Result;
 use crate::kernels::attention_backward_query::Inputs;
+use crate::kernels::attention_plan::Pass;
 use crate::kernels::{
     Tolerance, attention, attention_backward_key, attention_backward_query, attention_statistics, samples,
 };
 use crate::shape::DType;
 use crate::tensor::Tensor;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Forward,
-    Query,
-    Key,
-}
-
+/// A pass of attention over samples and heads, with as many keys as queries.
 #[derive(Clone, Copy)]
-struct Heads {
-    kind: Kind,
-    samples: usize,
-    heads: usize,
-    tokens: usize,
-    width: usize,
+pub(crate) struct Heads {
+    pub kind: Pass,
+    pub samples: usize,
+    pub heads: usize,
+    pub tokens: usize,
+    pub width: usize,
 }
 
 pub(super) fn cases(shapes: &Shapes) -> Vec<Case> {
-    let (samples, heads, tokens) = (shapes.batch, shapes.heads, shapes.tokens());
-    let of = |kind| Heads { kind, samples, heads, tokens, width: shapes.width / heads };
-    let mut cases: Vec<_> = [Kind::Forward, Kind::Query, Kind::Key].into_iter().map(|kind| of(kind).case()).collect();
-    cases.push(of(Kind::Forward).statistics());
+    let mut cases: Vec<_> = passes(shapes).into_iter().map(Heads::case).collect();
+    cases.extend(passes(shapes).first().map(|forward| forward.statistics()));
     cases
+}
+
+/// The passes behind the cases, the forward one first.
+pub(crate) fn passes(shapes: &Shapes) -> Vec<Heads> {
+    let (samples, heads, tokens, width) = (shapes.batch, shapes.heads, shapes.tokens(), shapes.width / shapes.heads);
+    Pass::ALL.into_iter().map(|kind| Heads { kind, samples, heads, tokens, width }).collect()
 }
 
 /// q, k, v, and the gradient of the output.
@@ -47,12 +46,12 @@ impl Heads {
         format!("{}x{}x{}x{}", self.samples, self.heads, self.tokens, self.width)
     }
 
-    fn case(self) -> Case {
+    pub fn case(self) -> Case {
         // Products of (tokens, width) by (width, tokens) or the like; tensors of one head that are read and written.
         let (kernel, what, products, tensors) = match self.kind {
-            Kind::Forward => ("attention", "", 2, 4),
-            Kind::Query => ("attention_backward_query", " dQ", 3, 5),
-            Kind::Key => ("attention_backward_key", " dK, dV", 4, 6),
+            Pass::Forward => ("attention", "", 2, 4),
+            Pass::Query => ("attention_backward_query", " dQ", 3, 5),
+            Pass::Key => ("attention_backward_key", " dK, dV", 4, 6),
         };
         let make: Make = Box::new(move |ctx, dtype, seed| self.work(ctx, dtype, seed));
         let small = Self { samples: 1, heads: self.heads.min(2), ..self };
@@ -62,8 +61,10 @@ impl Heads {
             label: format!("{}{what}", self.label()),
             flops: 2.0 * (products * self.elements() * self.tokens) as f64,
             stored: tensors * self.elements(),
-            words: self.samples * self.heads * self.tokens * if self.kind == Kind::Forward { 1 } else { 2 },
+            words: self.samples * self.heads * self.tokens * if self.kind == Pass::Forward { 1 } else { 2 },
             tolerance: Tolerance::sum(self.width + self.tokens),
+            // Weights of rows come to 1; slopes are rounded twice.
+            half_terms: if self.kind == Pass::Forward { 1.0 } else { 2.0 },
             make,
             check: Check::Spots {
                 reduced,
@@ -82,7 +83,7 @@ impl Heads {
         let (q, k, v, grad) = self.draw(ctx, dtype, seed)?;
         let inputs = [q.clone(), k.clone(), v.clone(), grad.clone()];
         let inputs = [&inputs[0], &inputs[1], &inputs[2], &inputs[3]];
-        if self.kind == Kind::Forward {
+        if self.kind == Pass::Forward {
             return Ok(Work::new(&inputs, move |ctx| {
                 let (o, lse) = attention::launch(ctx, &q, &k, &v, None)?;
                 Ok(vec![o, lse])
@@ -95,7 +96,7 @@ impl Heads {
         Ok(Work::new(&[a, b, c, d, &o], move |ctx| {
             let inputs = Inputs { q: &q, k: &k, v: &v, grad: &grad, mask: None, statistics: &statistics };
             Ok(match kind {
-                Kind::Key => {
+                Pass::Key => {
                     let (dk, dv) = attention_backward_key::launch(ctx, &inputs)?;
                     vec![dk, dv]
                 }
@@ -104,12 +105,13 @@ impl Heads {
         }))
     }
 
-    fn statistics(self) -> Case {
+    fn statistics(&self) -> Case {
+        let this = *self;
         let (elements, rows) = (self.elements(), self.samples * self.heads * self.tokens);
         let cost = (2.0 * elements as f64, 2 * elements, 3 * rows);
         let tolerance = Tolerance::sum(self.width);
         twinned("attention_statistics", self.label(), cost, tolerance, move |ctx, dtype, seed| {
-            let (o, _, _, grad) = self.draw(ctx, dtype, seed)?;
+            let (o, _, _, grad) = this.draw(ctx, dtype, seed)?;
             let lse = samples::normal(ctx, &o.dims()[..3], DType::F32, seed + 9)?;
             Ok(Work::new(&[&o.clone(), &grad.clone()], move |ctx| {
                 Ok(vec![attention_statistics::launch(ctx, &o, &grad, &lse)?])
@@ -145,7 +147,7 @@ impl Heads {
     }
 
     fn expected(self, inputs: &[Vec<f32>], output: usize, element: usize) -> f64 {
-        if (self.kind, output) == (Kind::Forward, 1) {
+        if (self.kind, output) == (Pass::Forward, 1) {
             return self.probabilities(inputs, element / self.tokens, element % self.tokens).1;
         }
         let (c, row) = (element % self.width, element / self.width);
@@ -154,16 +156,16 @@ impl Heads {
         let scale = 1.0 / (self.width as f64).sqrt();
         let all = 0..self.tokens;
         match (self.kind, output) {
-            (Kind::Forward, _) => {
+            (Pass::Forward, _) => {
                 let (p, _) = self.probabilities(inputs, head, i);
                 all.map(|j| p[j] * at(2, j)).sum()
             }
-            (Kind::Query, _) => {
+            (Pass::Query, _) => {
                 let (_, ds) = self.score_gradients(inputs, head, i);
                 all.map(|j| scale * ds[j] * at(1, j)).sum()
             }
-            (Kind::Key, 0) => all.map(|j| scale * self.score_gradients(inputs, head, j).1[i] * at(0, j)).sum(),
-            (Kind::Key, _) => all.map(|j| self.probabilities(inputs, head, j).0[i] * at(3, j)).sum(),
+            (Pass::Key, 0) => all.map(|j| scale * self.score_gradients(inputs, head, j).1[i] * at(0, j)).sum(),
+            (Pass::Key, _) => all.map(|j| self.probabilities(inputs, head, j).0[i] * at(3, j)).sum(),
         }
     }
 }

@@ -78,6 +78,7 @@ impl Patches {
             stored: image + tokens + if in_words { 0 } else { weights },
             words: if in_words { weights } else { 0 },
             tolerance: Tolerance::sum(inner + 1),
+            half_terms: 0.0,
             make,
             check: Check::Spots {
                 reduced,

@@ -1,6 +1,6 @@
 //! The list of cases: what the model launches, in the shapes in which it launches it.
 
-mod attention;
+pub(crate) mod attention;
 mod convolutions;
 mod losses;
 pub(crate) mod products;
@@ -121,7 +121,7 @@ fn twinned(
     make: impl Fn(&Context, DType, u64) -> Result<Work> + 'static,
 ) -> Case {
     let make: Make = Box::new(make);
-    Case { kernel, label: label.into(), flops, stored, words, tolerance, make, check: Check::Twin }
+    Case { kernel, label: label.into(), flops, stored, words, tolerance, half_terms: 0.0, make, check: Check::Twin }
 }
 
 #[cfg(test)]

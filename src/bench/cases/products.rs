@@ -78,6 +78,7 @@ impl Product {
             stored: m * k + k * n + if in_words { 0 } else { output + if gelu { n } else { 0 } },
             words: if in_words { output } else { 0 },
             tolerance: Tolerance::sum(k + 2),
+            half_terms: 0.0,
             make,
             check: Check::Spots {
                 reduced,
