@@ -9,6 +9,7 @@ use mmae::bench::probes;
 use mmae::data::{Collator, Dataset, Tokenizer};
 use mmae::device::ContextOptions;
 use mmae::model::config::preset;
+use mmae::model::inputs::stage_images;
 use mmae::train::config::RunConfig;
 use mmae::train::trainer::Trainer;
 use mmae::{Context, DType, Tensor};
@@ -61,9 +62,49 @@ fn loading(c: &mut Criterion) {
     group.finish();
 }
 
+/// A batch of 64 images of 224 pixels on its way to the device: what a loader's worker does with it, and what is left to the
+/// thread that trains.
+fn feeding(c: &mut Criterion) {
+    let ctx = Context::new(&ContextOptions::default()).unwrap();
+    let model = preset("m2ae").unwrap();
+    let (batch, dims) = (64, [64, model.channels, model.image_size, model.image_size]);
+    let image: Vec<f32> = (0..batch * model.pixels()).map(|i| (i % 251) as f32 / 251.0).collect();
+    let present = vec![true; batch];
+    let mut group = c.benchmark_group("64 images of 224 pixels");
+    for dtype in [DType::F32, DType::F16] {
+        let to = Tensor::empty(&ctx, &dims, dtype).unwrap();
+        let stage = || stage_images(&ctx, &model, &image, &present, dtype).unwrap();
+        // Handed over and waited for, so that buffers are used again as in training.
+        let hand_over = |staged| {
+            let start = std::time::Instant::now();
+            to.write(staged).unwrap();
+            ctx.submit().unwrap();
+            let spent = start.elapsed();
+            ctx.wait().unwrap();
+            spent
+        };
+        group.bench_function(format!("staged in {dtype}"), |b| {
+            b.iter_custom(|rounds| {
+                let once = || {
+                    let start = std::time::Instant::now();
+                    let staged = stage();
+                    let spent = start.elapsed();
+                    hand_over(staged);
+                    spent
+                };
+                (0..rounds).map(|_| once()).sum()
+            });
+        });
+        group.bench_function(format!("handed over in {dtype}"), |b| {
+            b.iter_custom(|rounds| (0..rounds).map(|_| hand_over(stage())).sum());
+        });
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = host;
     config = Criterion::default().sample_size(20).without_plots();
-    targets = tape, recorder, loading
+    targets = tape, recorder, loading, feeding
 }
 criterion_main!(host);

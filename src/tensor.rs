@@ -69,11 +69,7 @@ impl Tensor {
     /// # Errors
     /// `Error::Shape` when the count or the type does not fit.
     pub fn write_f32(&self, values: &[f32]) -> Result<()> {
-        if self.dtype() == DType::U32 || values.len() != self.shape.elements() {
-            return Err(Error::shape("write_f32", format!("{} {}", self.shape, self.dtype()), values.len()));
-        }
-        let padded = pad(values, &self.shape);
-        self.context.upload(&self.view, &crate::device::encode(&padded, self.dtype()))
+        self.write(Staged::f32(&self.context, self.dims(), values, self.dtype())?)
     }
 
     /// Overwrites all integers from the host, without padding.
@@ -81,10 +77,19 @@ impl Tensor {
     /// # Errors
     /// As [`Tensor::write_f32`].
     pub fn write_u32(&self, values: &[u32]) -> Result<()> {
-        if self.dtype() != DType::U32 || values.len() != self.shape.elements() {
-            return Err(Error::shape("write_u32", format!("{} {}", self.shape, self.dtype()), values.len()));
+        self.write(Staged::u32(&self.context, self.dims(), values)?)
+    }
+
+    /// Overwrites all values by what was staged for this shape and type, in order with the launches around it.
+    ///
+    /// # Errors
+    /// `Error::Shape` for another shape or type.
+    pub fn write(&self, staged: Staged) -> Result<()> {
+        if staged.shape != self.shape || staged.dtype != self.dtype() {
+            let got = format!("{} {}", staged.shape, staged.dtype);
+            return Err(Error::shape("writing a tensor", format!("{} {}", self.shape, self.dtype()), got));
         }
-        self.context.upload(&self.view, bytemuck::cast_slice(&pad(values, &self.shape)))
+        self.context.upload(&self.view, staged.bytes)
     }
 
     /// Reads all values back, without padding; waits for the device.
@@ -201,11 +206,74 @@ impl std::fmt::Debug for Tensor {
     }
 }
 
-/// Rows with zeros up to a multiple of four.
-fn pad<T: Copy + Default>(values: &[T], shape: &Shape) -> Vec<T> {
-    let mut all = vec![T::default(); shape.stored()];
-    for (to, from) in all.chunks_mut(shape.stride()).zip(values.chunks(shape.last())) {
-        to[..from.len()].copy_from_slice(from);
+/// Host values on their way into a tensor of a shape and type: encoded, padded, and where the device reads them. Made on any
+/// thread, so that a training loop has nothing left to do but to hand them over ([`Tensor::write`]).
+pub struct Staged {
+    bytes: crate::device::Staged,
+    shape: Shape,
+    dtype: DType,
+}
+
+impl Staged {
+    /// Values without padding, for a tensor of floats.
+    ///
+    /// # Errors
+    /// `Error::Shape` when the count or the type does not fit, `Error::DeviceLost`.
+    pub fn f32(context: &Context, dims: &[usize], values: &[f32], dtype: DType) -> Result<Self> {
+        let shape = Shape::new(dims)?;
+        if dtype == DType::U32 || values.len() != shape.elements() {
+            return Err(Error::shape("staging values", format!("{shape} {dtype}"), values.len()));
+        }
+        Self::of(context, shape, dtype, values, |rows| crate::device::encode(rows, dtype))
+    }
+
+    /// Integers without padding.
+    ///
+    /// # Errors
+    /// As [`Staged::f32`].
+    pub fn u32(context: &Context, dims: &[usize], values: &[u32]) -> Result<Self> {
+        let shape = Shape::new(dims)?;
+        if values.len() != shape.elements() {
+            return Err(Error::shape("staging integers", shape, values.len()));
+        }
+        Self::of(context, shape, DType::U32, values, |rows| bytemuck::cast_slice(rows).to_vec())
+    }
+
+    /// A few rows at a time, so that what lies between the steps stays in the cache.
+    fn of<T: Copy + Default>(
+        context: &Context,
+        shape: Shape,
+        dtype: DType,
+        values: &[T],
+        encode: impl Fn(&[T]) -> Vec<u8>,
+    ) -> Result<Self> {
+        const PIECE: usize = 4096;
+        let (width, stride) = (shape.last().max(1), shape.stride());
+        let piece = (PIECE / width).max(1) * width;
+        let bytes = context.stage(shape.stored() as u64 * dtype.bytes(), |to| {
+            for rows in values.chunks(piece) {
+                if width == stride {
+                    to.put(&encode(rows));
+                } else {
+                    to.put(&encode(&pad(rows, width, stride)));
+                }
+            }
+        })?;
+        Ok(Self { bytes, shape, dtype })
+    }
+}
+
+impl std::fmt::Debug for Staged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Staged({} {})", self.shape, self.dtype)
+    }
+}
+
+/// Rows with zeros behind them.
+fn pad<T: Copy + Default>(values: &[T], width: usize, stride: usize) -> Vec<T> {
+    let mut all = vec![T::default(); values.len() / width * stride];
+    for (to, from) in all.chunks_mut(stride).zip(values.chunks(width)) {
+        to[..width].copy_from_slice(from);
     }
     all
 }

@@ -151,3 +151,39 @@ fn a_look_begun_early_reads_the_values_of_its_moment() {
     let again = ctx.read_later(&[&x, &n]).unwrap().wait().unwrap();
     assert_eq!(bytemuck::pod_collect_to_vec::<u8, f32>(&again[0])[..3], [9.0; 3]);
 }
+
+#[test]
+fn a_step_in_its_stride_allocates_nothing() {
+    let Some(ctx) = common::gpu(Storage::F16Packed, false) else { return };
+    let config = config(Precision::F16, 2);
+    let mut trainer = Trainer::new(&ctx, &config).unwrap();
+    let mut step = |i| {
+        trainer.step(&batch(&config, i)).unwrap();
+        // Upload buffers come back when the device has read them.
+        ctx.wait().unwrap();
+        (ctx.upload_buffers(), ctx.pool().reserved, ctx.pipelines())
+    };
+    let made: Vec<_> = (0..12).map(&mut step).collect();
+    assert!(made[0].0 > 0, "nothing was uploaded");
+    assert!(made[3..].iter().all(|now| *now == made[3]), "upload buffers, bytes, pipelines: {made:?}");
+    // The count can grow: what is given back has to be made again.
+    ctx.trim();
+    assert!(step(12).0 > made[3].0);
+}
+
+#[test]
+fn a_batch_prepared_for_another_trainer_is_refused() {
+    let ctx = Context::cpu();
+    let (one, two) = (config(Precision::F32, 1), config(Precision::F32, 2));
+    let mut trainer = Trainer::new(&ctx, &one).unwrap();
+    let other = Trainer::new(&ctx, &two).unwrap().preparer();
+    let refused = trainer.step_prepared(other.prepare(&batch(&two, 0)).unwrap());
+    assert!(matches!(refused, Err(Error::Shape { .. })), "{refused:?}");
+    assert!(matches!(other.prepare(&batch(&one, 0)), Err(Error::Shape { .. })));
+    let mut holed = batch(&one, 0);
+    // A hole in an image that is not there does not matter.
+    holed.image[0] = f32::NAN;
+    assert!(!holed.has_image[0] && trainer.preparer().prepare(&holed).is_ok());
+    holed.has_image[0] = true;
+    assert!(matches!(trainer.preparer().prepare(&holed), Err(Error::NotFinite { .. })));
+}

@@ -1,5 +1,6 @@
 //! Whole training steps on synthetic batches: how long, how much arithmetic, how much memory; and how cost grows.
 
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use crate::device::{Context, KernelTime, by_kernel};
 use crate::error::{Error, Result};
 use crate::train::config::{Precision, RunConfig};
 use crate::train::plan::{plan, prepare};
+use crate::train::prepared::{Prepared, Preparer};
 use crate::train::trainer::Trainer;
 
 /// Steps of one configuration.
@@ -29,7 +31,8 @@ pub struct Step {
     pub ms: Quartiles,
     /// The same by the device's clock.
     pub gpu_ms: Option<Quartiles>,
-    /// Milliseconds that the host takes to hand a step to an idle device, its waits for a full queue included.
+    /// Milliseconds that the host takes to hand a step with a prepared batch to an idle device, its waits for a full queue
+    /// included.
     pub host_ms: f64,
     /// Milliseconds from before the device was opened to the end of the first step.
     pub first_ms: f64,
@@ -99,6 +102,19 @@ pub fn synthetic(config: &RunConfig, seed: u32) -> Batch {
     }
 }
 
+/// Batches in turns, made ready by a thread of their own as the workers of a data loader do. It ends when nobody takes them.
+fn feed(preparer: Preparer, batches: [Batch; 2]) -> Receiver<Result<Prepared>> {
+    let (to, from) = sync_channel(2);
+    std::thread::spawn(move || {
+        let _ = batches.iter().cycle().try_for_each(|batch| to.send(preparer.prepare(batch)));
+    });
+    from
+}
+
+fn gone() -> Error {
+    Error::Check { what: "preparing batches".into(), detail: "the thread that does it has ended".into() }
+}
+
 /// Trains a fresh model for as long as the effort asks. `opened` is when the caller began to open the device.
 ///
 /// # Errors
@@ -106,27 +122,28 @@ pub fn synthetic(config: &RunConfig, seed: u32) -> Batch {
 pub fn measure(ctx: &Context, config: &RunConfig, name: &str, effort: Effort, opened: Instant) -> Result<Step> {
     let preparation = prepare(ctx, config)?;
     let mut trainer = Trainer::new(ctx, config)?;
-    let batches = [synthetic(config, 1), synthetic(config, 2)];
-    trainer.step(&batches[0])?;
+    let batches = feed(trainer.preparer(), [synthetic(config, 1), synthetic(config, 2)]);
+    let mut step = || trainer.step_prepared(batches.recv().map_err(|_| gone())??);
+    step()?;
     ctx.wait()?;
     drop(preparation);
     let first = opened.elapsed().as_secs_f64();
     let before = ctx.counters();
-    trainer.step(&batches[1])?;
+    step()?;
     ctx.wait()?;
     let after = ctx.counters();
     // From the third step on a recording is replayed: the fourth shows what the host is left with.
-    trainer.step(&batches[0])?;
+    step()?;
     ctx.wait()?;
     let start = Instant::now();
-    trainer.step(&batches[1])?;
+    step()?;
     let host = start.elapsed().as_secs_f64();
     ctx.wait()?;
     let seconds = start.elapsed().as_secs_f64().max(1e-6);
     let steps = ((effort.least / seconds).ceil() as usize).clamp(1, 64);
     let (mut gpu, mut wall) = (Vec::new(), Vec::new());
     for _ in 0..effort.rounds {
-        let (_, timing) = ctx.timed(|| (0..steps).try_for_each(|i| trainer.step(&batches[i % 2])))?;
+        let (_, timing) = ctx.timed(|| (0..steps).try_for_each(|_| step()))?;
         gpu.extend(timing.gpu.map(|time| time.as_secs_f64() / steps as f64));
         wall.push(timing.wall.as_secs_f64() / steps as f64);
     }
@@ -240,8 +257,10 @@ fn grow(
     let mut stopped = "the end of the list".to_owned();
     for (size, config) in configs {
         let needs = plan(&config, Some(ctx.capabilities().clone()))?;
-        if needs.peak_bytes > limits.bytes || needs.refused().is_some() {
-            stopped = format!("{size} {of} need {} bytes", needs.peak_bytes);
+        let refused = needs.refused().map(|error| format!("{size} {of}: {error}"));
+        let dear = (needs.peak_bytes > limits.bytes).then(|| format!("{size} {of} need {} bytes", needs.peak_bytes));
+        if let Some(reason) = refused.or(dear) {
+            stopped = reason;
             break;
         }
         // Five steps of a point, if it grows with its size.

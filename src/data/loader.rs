@@ -64,9 +64,10 @@ impl Default for LoaderOptions {
 /// after it do not move, so that resuming is exact. The bad ones are named in [`Loader::skipped`].
 ///
 /// Dropping the loader stops and joins its threads.
-#[derive(Debug)]
-pub struct Loader {
-    shared: Arc<Shared>,
+///
+/// The last thing a worker does with a batch is up to the caller ([`Loader::with`]): `T` is what comes of it.
+pub struct Loader<T = Batch> {
+    shared: Arc<Shared<T>>,
     threads: Vec<JoinHandle<()>>,
     step: u64,
     waited: Duration,
@@ -75,23 +76,28 @@ pub struct Loader {
     failed: Option<String>,
 }
 
-#[derive(Debug)]
-struct Shared {
+/// What becomes of a batch, on a worker's thread.
+type Finish<T> = Box<dyn Fn(Batch) -> T + Send + Sync>;
+
+struct Shared<T> {
     collator: Collator,
+    finish: Finish<T>,
     order: Order,
     options: LoaderOptions,
     bad_limit: usize,
-    state: Mutex<State>,
+    state: Mutex<State<T>>,
     changed: Condvar,
 }
 
-#[derive(Debug)]
-struct State {
+/// A batch, and the records that were needed in it and could not be used.
+type Delivered<T> = Result<(T, Vec<String>), String>;
+
+struct State<T> {
     /// The next batch a worker takes.
     next: u64,
     /// The next batch the consumer gets: workers stay less than `ahead` in front of it.
     wanted: u64,
-    ready: BTreeMap<u64, Result<Batch, String>>,
+    ready: BTreeMap<u64, Delivered<T>>,
     stop: bool,
 }
 
@@ -101,6 +107,21 @@ impl Loader {
     /// # Errors
     /// Options out of range, or no threads to be had.
     pub fn new(dataset: Arc<Dataset>, tokenizer: Arc<Tokenizer>, options: LoaderOptions) -> Result<Self> {
+        Self::with(dataset, tokenizer, options, |batch| batch)
+    }
+}
+
+impl<T: Send + 'static> Loader<T> {
+    /// The same, of what `finish` makes of each batch on the thread of a worker.
+    ///
+    /// # Errors
+    /// As [`Loader::new`].
+    pub fn with(
+        dataset: Arc<Dataset>,
+        tokenizer: Arc<Tokenizer>,
+        options: LoaderOptions,
+        finish: impl Fn(Batch) -> T + Send + Sync + 'static,
+    ) -> Result<Self> {
         options.augment.check()?;
         if options.batch == 0 {
             return Err(Error::config("train.batch", "at least 1"));
@@ -110,6 +131,7 @@ impl Loader {
         let state = State { next: options.start_step, wanted: options.start_step, ready: BTreeMap::new(), stop: false };
         let shared = Arc::new(Shared {
             collator,
+            finish: Box::new(finish),
             order: Order::new(options.seed, samples),
             options,
             bad_limit: options.bad_limit.unwrap_or((samples / 20).max(10)),
@@ -140,11 +162,11 @@ impl Loader {
     ///
     /// # Errors
     /// More bad records than the limit, or no good one at all: the last is named. Every later call fails alike.
-    pub fn next_batch(&mut self) -> Result<Batch> {
+    pub fn next_batch(&mut self) -> Result<T> {
         if let Some(reason) = &self.failed {
             return Err(Error::data(self.path(), reason));
         }
-        let outcome = self.take().and_then(|batch| self.count(batch));
+        let outcome = self.take().and_then(|(batch, skipped)| self.count(skipped).map(|()| batch));
         self.step += 1;
         outcome.map_err(|reason| {
             self.failed = Some(reason.clone());
@@ -176,7 +198,7 @@ impl Loader {
         self.dataset().path()
     }
 
-    fn take(&mut self) -> Result<Batch, String> {
+    fn take(&mut self) -> Delivered<T> {
         let mut state = self.shared.state();
         let start = Instant::now();
         let outcome = loop {
@@ -193,22 +215,22 @@ impl Loader {
     }
 
     /// Count the bad records as the batches come in, not as workers meet them, so that a failure too is at a fixed batch.
-    fn count(&mut self, batch: Batch) -> Result<Batch, String> {
-        for reason in &batch.skipped {
+    fn count(&mut self, skipped: Vec<String>) -> Result<(), String> {
+        for reason in skipped {
             if self.seen.insert(reason.clone()) {
-                self.skipped.push(reason.clone());
+                self.skipped.push(reason);
             }
         }
         match self.skipped.last() {
             Some(last) if self.shared.too_many(self.skipped.len()) => {
                 Err(self.shared.refusal(self.skipped.len(), last))
             }
-            _ => Ok(batch),
+            _ => Ok(()),
         }
     }
 }
 
-impl Drop for Loader {
+impl<T> Drop for Loader<T> {
     fn drop(&mut self) {
         self.shared.state().stop = true;
         self.shared.changed.notify_all();
@@ -219,7 +241,7 @@ impl Drop for Loader {
     }
 }
 
-impl Shared {
+impl<T> Shared<T> {
     fn work(&self) {
         let mut walk = self.order.walk();
         let ahead = self.options.ahead.max(1) as u64;
@@ -235,11 +257,17 @@ impl Shared {
             state.next += 1;
             drop(state);
             // Whatever happens, the batch must be delivered: a consumer waits for it.
-            let outcome = catch_unwind(AssertUnwindSafe(|| self.batch(step, &mut walk)))
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.make(step, &mut walk)))
                 .unwrap_or_else(|_| Err(format!("a loader thread failed at batch {step}")));
             self.state().ready.insert(step, outcome);
             self.changed.notify_all();
         }
+    }
+
+    fn make(&self, step: u64, walk: &mut Walk) -> Delivered<T> {
+        let batch = self.batch(step, walk)?;
+        let skipped = batch.skipped.clone();
+        Ok(((self.finish)(batch), skipped))
     }
 
     fn batch(&self, step: u64, walk: &mut Walk) -> Result<Batch, String> {
@@ -275,12 +303,12 @@ impl Shared {
         format!("{bad} of {all} records cannot be used (at most {} may be); the last: {last}", self.bad_limit)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State<T>> {
         // The state is whole between any two statements that hold it, so a panic elsewhere does not spoil it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn wait<'a>(&self, state: MutexGuard<'a, State<T>>) -> MutexGuard<'a, State<T>> {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,6 +13,7 @@ use super::pipelines::Need;
 use super::pool::{Pool, PoolStats};
 use super::prepare::PipelineList;
 use super::recorder::Recorder;
+use super::staging::StagingPool;
 use super::timing::Stamps;
 use super::tuning::Tuned;
 use super::twin::Twin;
@@ -63,6 +64,8 @@ impl Counters {
 pub(super) enum Executor {
     Gpu {
         recorder: Box<Mutex<Recorder>>,
+        /// Outside the recorder's lock: batches are staged while the recorder waits for the device.
+        staging: Arc<StagingPool>,
         device: wgpu::Device,
         queue: wgpu::Queue,
         /// None for a device that was adopted.
@@ -161,9 +164,10 @@ impl Context {
         options: &ContextOptions,
         failure: Arc<Mutex<Option<(bool, String)>>>,
     ) -> Self {
-        let recorder =
-            Recorder::new(device.clone(), queue.clone(), capabilities.software, options.checks, options.poison);
-        let executor = Executor::Gpu { recorder: Box::new(Mutex::new(recorder)), device, queue, adapter };
+        let staging = Arc::<StagingPool>::default();
+        let (software, both) = (capabilities.software, (device.clone(), queue.clone()));
+        let recorder = Recorder::new(both, Arc::clone(&staging), software, options.checks, options.poison);
+        let executor = Executor::Gpu { recorder: Box::new(Mutex::new(recorder)), staging, device, queue, adapter };
         Self::with(executor, capabilities, options.poison, failure)
     }
 
@@ -241,10 +245,11 @@ impl Context {
         self.0.pool.stats()
     }
 
-    /// Returns waiting buffers of the pool to the device.
+    /// Returns waiting buffers, of the pool and of uploads, to the device.
     pub fn trim(&self) {
-        if let Executor::Gpu { recorder, .. } = &self.0.executor {
+        if let Executor::Gpu { recorder, staging, .. } = &self.0.executor {
             lock(recorder).forget_bind_groups();
+            staging.trim();
         }
         self.0.pool.trim();
     }

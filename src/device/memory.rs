@@ -58,22 +58,8 @@ impl Context {
 
     fn poison(&self, view: &View) -> Result<()> {
         let words = vec![POISON; (view.bytes / 4) as usize];
-        match &self.0.executor {
-            Executor::Gpu { recorder, .. } => lock(recorder).fill(view, bytemuck::cast_slice(&words)),
-            _ => self.upload(view, bytemuck::cast_slice(&words)),
-        }
-    }
-
-    /// Copies host bytes into a view, in order with the launches around it.
-    pub(crate) fn upload(&self, view: &View, bytes: &[u8]) -> Result<()> {
-        match &self.0.executor {
-            Executor::Gpu { recorder, .. } => lock(recorder).upload(view, bytes),
-            Executor::Cpu => {
-                view.set_host_bytes(bytes);
-                Ok(())
-            }
-            Executor::Dry(_) => Ok(()),
-        }
+        let staged = self.stage(view.bytes, |to| to.put(bytemuck::cast_slice(&words)))?;
+        self.hand_over(view, staged, false)
     }
 
     /// Reads a view back; waits for all work recorded before.

@@ -1,6 +1,7 @@
 //! Recording launches on the GPU: one compute pass stays open, work is submitted by count or by estimated cost.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::capabilities::Capabilities;
@@ -8,7 +9,7 @@ use super::launch::Launch;
 use super::pipelines::{Compiled, Compiler, Need, PARAMS_BYTES, Pipelines};
 use super::profile::{LaunchTime, Profile};
 use super::replay::{Command, Dispatch, Draft};
-use super::transfer::staging;
+use super::staging::StagingPool;
 use super::view::View;
 use crate::error::{Error, Result};
 
@@ -46,12 +47,21 @@ pub(super) struct Recorder {
     pub(super) profile: Option<Profile>,
     /// The recording being made.
     pub(super) draft: Option<Draft>,
+    /// Where buffers of uploads come from and go back to; those of the submission being recorded.
+    staging: Arc<StagingPool>,
+    pub(super) staged: Vec<wgpu::Buffer>,
     /// Buffers that results were read back through, to be used again.
     pub(super) readbacks: Vec<wgpu::Buffer>,
 }
 
 impl Recorder {
-    pub(super) fn new(device: wgpu::Device, queue: wgpu::Queue, software: bool, checks: bool, poison: bool) -> Self {
+    pub(super) fn new(
+        (device, queue): (wgpu::Device, wgpu::Queue),
+        staging: Arc<StagingPool>,
+        software: bool,
+        checks: bool,
+        poison: bool,
+    ) -> Self {
         Self {
             device,
             queue,
@@ -71,6 +81,8 @@ impl Recorder {
             borrowed: false,
             profile: None,
             draft: None,
+            staging,
+            staged: Vec::new(),
             readbacks: Vec::new(),
         }
     }
@@ -255,6 +267,7 @@ impl Recorder {
         let Some(encoder) = self.encoder.take() else { return Ok(()) };
         let params = self.take_params()?;
         self.in_flight.push_back(self.queue.submit(params.into_iter().chain([encoder.finish()])));
+        self.staging.recall(self.staged.drain(..));
         let lost = |error: wgpu::PollError| Error::DeviceLost { reason: error.to_string() };
         self.device.poll(wgpu::PollType::Poll).map_err(lost)?;
         while self.in_flight.len() > IN_FLIGHT {
@@ -269,7 +282,11 @@ impl Recorder {
         let bytes = std::mem::take(&mut self.params);
         let (Some(ring), false) = (&self.ring, bytes.is_empty()) else { return Ok(None) };
         let mut encoder = self.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(&staging(&self.device, &bytes)?, 0, ring, 0, bytes.len() as u64);
+        let size = bytes.len() as u64;
+        let staged = self.staging.filled(&self.device, size, |to| to.put(&bytes))?;
+        staged.unmap();
+        encoder.copy_buffer_to_buffer(&staged, 0, ring, 0, size);
+        self.staged.push(staged);
         Ok(Some(encoder.finish()))
     }
 
@@ -300,6 +317,8 @@ impl Recorder {
             }
             self.forget_ring();
             self.launches = 0;
+            // When the application submits is its business: what it copies from is not used again.
+            self.staged.clear();
         }
         self.borrowed = borrow;
         Ok(())

@@ -11,18 +11,16 @@ use crate::error::{Error, Result};
 type Mapped = std::sync::mpsc::Receiver<std::result::Result<(), String>>;
 
 impl Recorder {
-    /// Copies host bytes into a view, in order with the launches around it.
-    pub(super) fn upload(&mut self, view: &View, bytes: &[u8]) -> Result<()> {
-        self.refuse("uploading a tensor")?;
-        self.fill(view, bytes)
-    }
-
-    /// [`Recorder::upload`] of what no result depends on: never part of a recording.
-    pub(super) fn fill(&mut self, view: &View, bytes: &[u8]) -> Result<()> {
+    /// Copies staged bytes into a view, in order with the launches around it; `counts`: results depend on them.
+    pub(super) fn upload(&mut self, view: &View, staged: wgpu::Buffer, bytes: u64, counts: bool) -> Result<()> {
+        if counts {
+            self.refuse("uploading a tensor")?;
+        }
         let Some(target) = view.buffer() else { return Ok(()) };
-        let staging = staging(&self.device, bytes)?;
         let (target, offset) = (target.clone(), view.offset);
-        self.between().copy_buffer_to_buffer(&staging, 0, &target, offset, bytes.len() as u64);
+        staged.unmap();
+        self.between().copy_buffer_to_buffer(&staged, 0, &target, offset, bytes);
+        self.staged.push(staged);
         Ok(())
     }
 
@@ -140,19 +138,4 @@ impl Recorder {
         }
         Ok(profile.finish(&ticks, f64::from(self.queue.get_timestamp_period())))
     }
-}
-
-pub(super) fn staging(device: &wgpu::Device, bytes: &[u8]) -> Result<wgpu::Buffer> {
-    let staging = device.create_buffer(&wgpu::BufferDescriptor {
-        label: Some("upload"),
-        size: bytes.len() as u64,
-        usage: wgpu::BufferUsages::COPY_SRC,
-        mapped_at_creation: true,
-    });
-    let mut range =
-        staging.slice(..).get_mapped_range_mut().map_err(|e| Error::DeviceLost { reason: e.to_string() })?;
-    range.slice(..).copy_from_slice(bytes);
-    drop(range);
-    staging.unmap();
-    Ok(staging)
 }

@@ -1,15 +1,17 @@
 //! A batch on the device: images, tokens, and the masks that say what is present, shown, padded and masked.
 
+use std::borrow::Cow;
+
 use super::config::ModelConfig;
 use crate::device::Context;
 use crate::error::{Error, Result};
 use crate::shape::DType;
-use crate::tensor::Tensor;
+use crate::tensor::{Staged, Tensor};
 
 /// A batch on the host. Slices of length B, or B rows.
 #[derive(Clone, Copy)]
 pub struct HostBatch<'a> {
-    /// (B, C, S, S) in [0, 1]; anything where there is no image.
+    /// (B, C, S, S) in [0, 1]; anything where there is no image. For [`Inputs::write_staged`] nothing.
     pub image: &'a [f32],
     /// (B, L) token ids, 0 is padding.
     pub tokens: &'a [u32],
@@ -94,9 +96,21 @@ impl Inputs {
     /// # Errors
     /// As [`Inputs::upload`].
     pub fn write(&self, config: &ModelConfig, host: &HostBatch<'_>) -> Result<()> {
+        let image = stage_images(self.image.context(), config, host.image, host.has_image, self.image.dtype())?;
+        self.write_staged(config, &HostBatch { image: &[], ..*host }, image)
+    }
+
+    /// The same with images that [`stage_images`] has made ready, which is most of the work.
+    ///
+    /// # Errors
+    /// As [`Inputs::upload`].
+    pub fn write_staged(&self, config: &ModelConfig, host: &HostBatch<'_>, image: Staged) -> Result<()> {
         lengths(config, host, self.batch)?;
-        let (image, tokens) = present(config, host);
-        finite(config, &image, &tokens)?;
+        let tokens = present(host.tokens, config.text_length, host.has_text);
+        if let Some(token) = tokens.iter().find(|&&t| t as usize >= config.vocab) {
+            let (vocab, advice) = (config.vocab, "use the run's own tokenizer");
+            return Err(Error::data("tokens", format!("token {token} is not below model.vocab {vocab}; {advice}")));
+        }
         let length = config.text_length;
         // A caption of padding only counts as none.
         let text: Vec<bool> = (tokens.chunks(length).zip(host.has_text))
@@ -109,7 +123,7 @@ impl Inputs {
             let value = |(i, &t): (usize, &u32)| f32::from(u8::from(f(i / length, t)));
             to.write_f32(&tokens.iter().enumerate().map(value).collect::<Vec<f32>>())
         };
-        self.image.write_f32(&image)?;
+        self.image.write(image)?;
         self.tokens.write_u32(&tokens)?;
         per_sample(&self.has_image, &|b| host.has_image[b])?;
         per_sample(&self.has_both, &|b| host.has_image[b] && text[b])?;
@@ -121,22 +135,43 @@ impl Inputs {
     }
 }
 
-/// Images and tokens with zeros where a sample has none: what a reader leaves there must not matter.
-fn present(config: &ModelConfig, host: &HostBatch<'_>) -> (Vec<f32>, Vec<u32>) {
-    let (mut image, mut tokens) = (host.image.to_vec(), host.tokens.to_vec());
-    for (row, _) in image.chunks_mut(config.pixels()).zip(host.has_image).filter(|(_, has)| !**has) {
-        row.fill(0.0);
+/// Images of a batch (B, C, S, S) on their way to the device, in `precision`; on any thread.
+///
+/// # Errors
+/// `Error::Shape` when the length does not fit the model, `Error::NotFinite` for an image with NaN or infinity.
+pub fn stage_images(
+    ctx: &Context,
+    config: &ModelConfig,
+    image: &[f32],
+    has_image: &[bool],
+    precision: DType,
+) -> Result<Staged> {
+    let (batch, size) = (has_image.len(), config.image_size);
+    if image.len() != batch * config.pixels() {
+        return Err(Error::shape("batch", format!("image of {} values", batch * config.pixels()), image.len()));
     }
-    for (row, _) in tokens.chunks_mut(config.text_length).zip(host.has_text).filter(|(_, has)| !**has) {
-        row.fill(0);
+    let image = present(image, config.pixels(), has_image);
+    if let Some(at) = image.iter().position(|v| !v.is_finite()) {
+        let what = format!("image of sample {} of the batch", at / config.pixels());
+        return Err(Error::NotFinite { what, step: 0, advice: "mend or remove the image" });
     }
-    (image, tokens)
+    Staged::f32(ctx, &[batch, config.channels, size, size], &image, precision)
+}
+
+/// Rows with zeros where a sample has none: what a reader leaves there must not matter.
+fn present<'a, T: Copy + Default>(rows: &'a [T], width: usize, has: &[bool]) -> Cow<'a, [T]> {
+    let mut rows = Cow::Borrowed(rows);
+    if has.contains(&false) {
+        for (row, _) in rows.to_mut().chunks_mut(width).zip(has).filter(|(_, has)| !**has) {
+            row.fill(T::default());
+        }
+    }
+    rows
 }
 
 fn lengths(config: &ModelConfig, host: &HostBatch<'_>, batch: usize) -> Result<()> {
     let lengths = [
         ("has_image", host.has_image.len(), batch),
-        ("image", host.image.len(), batch * config.pixels()),
         ("tokens", host.tokens.len(), batch * config.text_length),
         ("has_text", host.has_text.len(), batch),
         ("show_image", host.show_image.len(), batch),
@@ -146,16 +181,4 @@ fn lengths(config: &ModelConfig, host: &HostBatch<'_>, batch: usize) -> Result<(
         Some((what, got, expected)) => Err(Error::shape("batch", format!("{what} of {expected} values"), got)),
         None => Ok(()),
     }
-}
-
-fn finite(config: &ModelConfig, image: &[f32], tokens: &[u32]) -> Result<()> {
-    if let Some(at) = image.iter().position(|v| !v.is_finite()) {
-        let what = format!("image of sample {} of the batch", at / config.pixels());
-        return Err(Error::NotFinite { what, step: 0, advice: "mend or remove the image" });
-    }
-    if let Some(token) = tokens.iter().find(|&&t| t as usize >= config.vocab) {
-        let reason = format!("token {token} is not below model.vocab {}; use the run's own tokenizer", config.vocab);
-        return Err(Error::data("tokens", reason));
-    }
-    Ok(())
 }

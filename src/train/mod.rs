@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod monitor;
 pub mod plan;
 pub mod plot;
+pub mod prepared;
 pub mod resolve;
 pub mod run;
 pub mod run_dir;

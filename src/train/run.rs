@@ -11,6 +11,7 @@ use super::checkpoint::{Checkpoint, Position};
 use super::config::RunConfig;
 use super::monitor::{Event, Log, Monitor, Report, require_finite};
 use super::plan::{plan, prepare};
+use super::prepared::Prepared;
 use super::run_dir::RunDir;
 use super::trainer::{Trainer, expected};
 use super::{budget, files, grid, metrics, plot, samples, tuning};
@@ -149,8 +150,8 @@ impl Run {
                 monitor.finish(samples, stop, report)?;
                 return Err(self.interrupt(report));
             }
-            let batch = loader.next_batch()?;
-            self.trainer.step(&batch)?;
+            let batch = loader.next_batch()??;
+            self.trainer.step_prepared(batch)?;
             let step = self.trainer.step_number();
             report(Event::Step { step, stop });
             for reason in loader.skipped().iter().skip(told) {
@@ -220,7 +221,8 @@ impl Run {
         Position { epoch: taken / all, sample: taken % all }
     }
 
-    fn loader(&self) -> Result<Loader> {
+    /// Batches whose images the workers have put where the device reads them.
+    fn loader(&self) -> Result<Loader<Result<Prepared>>> {
         let RunConfig { model, train, data, .. } = &self.trainer.config;
         let cores = LoaderOptions::default().workers;
         let crop = (data.crop < 1.0).then_some(((data.crop * data.crop) as f32, 1.0));
@@ -235,7 +237,9 @@ impl Run {
             bad_limit: Some(data.max_skipped),
             ..LoaderOptions::default()
         };
-        Loader::new(Arc::clone(&self.dataset), Arc::clone(&self.tokenizer), options)
+        let preparer = self.trainer.preparer();
+        let finish = move |batch| preparer.prepare(&batch);
+        Loader::with(Arc::clone(&self.dataset), Arc::clone(&self.tokenizer), options, finish)
     }
 
     fn interrupt(&self, report: Report<'_>) -> Error {

@@ -15,6 +15,7 @@ use crate::tensor::Tensor;
 
 use super::checkpoint::{Checkpoint, Expected, Named, Position, State};
 use super::config::{Precision, RunConfig};
+use super::prepared::{Prepared, Preparer};
 
 /// Philox streams of a run; initial weights have their own.
 mod stream {
@@ -104,27 +105,43 @@ impl Trainer {
         self.config.train.batch * self.config.train.micro_batches
     }
 
-    /// One update from `batch` ([`Trainer::samples_per_step`] samples). Nothing is read back. The second step is recorded, and
-    /// from the third on the recording is replayed: the same launches on the same buffers, so the same bytes.
+    /// What makes batches ready for [`Trainer::step_prepared`].
+    #[must_use]
+    pub fn preparer(&self) -> Preparer {
+        Preparer::new(self.context(), &self.config, self.model.precision)
+    }
+
+    /// One update from `batch` ([`Trainer::samples_per_step`] samples), made ready here: [`Trainer::step_prepared`].
     ///
     /// # Errors
     /// `Error::Shape` when the batch does not fit, `Error::NotFinite` for an image that holds NaN, else what the device
     /// reports.
     pub fn step(&mut self, batch: &Batch) -> Result<()> {
-        if batch.size != self.samples_per_step() {
-            return Err(Error::shape("train step", self.samples_per_step(), batch.size));
+        let prepared = self.preparer().prepare(batch)?;
+        self.step_prepared(prepared)
+    }
+
+    /// One update. Nothing is read back. The second step is recorded, and from the third on the recording is replayed: the
+    /// same launches on the same buffers, so the same bytes.
+    ///
+    /// # Errors
+    /// `Error::Shape` when the batch was made for another trainer, else what the device reports.
+    pub fn step_prepared(&mut self, batch: Prepared) -> Result<()> {
+        if batch.images.len() != self.config.train.micro_batches {
+            return Err(Error::shape("micro-batches", self.config.train.micro_batches, batch.images.len()));
         }
+        let mut batch = batch;
         let ctx = self.context().clone();
         if let Some(recording) = self.recording.take() {
             for micro in 0..recording.segments() {
-                self.feed(batch, micro)?;
+                self.feed(&mut batch, micro)?;
                 ctx.replay(&recording, micro)?;
             }
             self.recording = Some(recording);
         } else if self.warm && self.replay {
-            self.recording = ctx.record(|| self.launch(Some(batch)))?.1;
+            self.recording = ctx.record(|| self.launch(Some(&mut batch)))?.1;
         } else {
-            self.launch(Some(batch))?;
+            self.launch(Some(&mut batch))?;
             self.warm = true;
         }
         self.step += 1;
@@ -166,10 +183,10 @@ impl Trainer {
     }
 
     /// Runs the tape of every micro-batch and the update.
-    fn launch(&mut self, batch: Option<&Batch>) -> Result<()> {
+    fn launch(&mut self, mut batch: Option<&mut Prepared>) -> Result<()> {
         let (ctx, samples) = (self.context().clone(), self.config.train.batch);
         for micro in 0..self.config.train.micro_batches {
-            ctx.unrecorded(|| batch.map_or(Ok(()), |batch| self.feed(batch, micro)))?;
+            ctx.unrecorded(|| batch.as_deref_mut().map_or(Ok(()), |batch| self.feed(batch, micro)))?;
             if micro == 0 {
                 self.model.params.zero_gradients()?;
             }
@@ -185,18 +202,17 @@ impl Trainer {
         self.optimizer.step(&self.schedule)
     }
 
-    /// Uploads what changes from step to step: before the first micro-batch the rates and seeds, before each its samples.
-    fn feed(&mut self, batch: &Batch, micro: usize) -> Result<()> {
+    /// Hands over what changes from step to step: before the first micro-batch the rates and seeds, before each its samples.
+    fn feed(&mut self, batch: &mut Prepared, micro: usize) -> Result<()> {
         if micro == 0 {
             self.begin()?;
         }
         let (show_image, show_text) = self.shown(batch);
-        let (samples, size) = (self.config.train.batch, self.config.model.pixels());
+        let (samples, length) = (self.config.train.batch, self.config.model.text_length);
         let rows = micro * samples..(micro + 1) * samples;
-        let scaled = |width: usize| rows.start * width..rows.end * width;
         let host = HostBatch {
-            image: &batch.image[scaled(size)],
-            tokens: &batch.tokens[scaled(self.config.model.text_length)],
+            image: &[],
+            tokens: &batch.tokens[rows.start * length..rows.end * length],
             has_image: &batch.has_image[rows.clone()],
             has_text: &batch.has_text[rows.clone()],
             show_image: &show_image[rows.clone()],
@@ -207,7 +223,9 @@ impl Trainer {
             let inputs = Inputs::empty(self.context(), &self.config.model, samples, none, self.model.precision)?;
             self.inputs = Some(inputs);
         }
-        self.inputs.as_ref().map_or(Ok(()), |inputs| inputs.write(&self.config.model, &host))
+        let image = batch.images[micro].take();
+        let (Some(inputs), Some(image)) = (&self.inputs, image) else { return Ok(()) };
+        inputs.write_staged(&self.config.model, &host, image)
     }
 
     /// Uploads the rates and seeds of the next step.
@@ -243,7 +261,7 @@ impl Trainer {
     }
 
     /// Which images and captions the encoders see: one of the two is hidden now and then from samples that have both.
-    fn shown(&self, batch: &Batch) -> (Vec<bool>, Vec<bool>) {
+    fn shown(&self, batch: &Prepared) -> (Vec<bool>, Vec<bool>) {
         let t = &self.config.train;
         let key = [t.seed as u32, (t.seed >> 32) as u32];
         let hide = |b: usize| {
@@ -254,7 +272,7 @@ impl Trainer {
                 (draw >= t.hide_image, draw < t.hide_image)
             }
         };
-        (0..batch.size).map(hide).unzip()
+        (0..batch.has_image.len()).map(hide).unzip()
     }
 
     /// The losses of the last step's last micro-batch. Waits for the device.
