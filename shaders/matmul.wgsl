@@ -14,22 +14,6 @@ override TRANS_A: bool = false;
 override TRANS_B: bool = false;
 // BLOCKS, CELLS, WORKGROUP and the tile in registers stand in parts/tile.wgsl.
 
-struct Params {
-    rows: u32,
-    width: u32,
-    inner: u32,
-    row_tiles: u32,
-    column_tiles: u32,
-    batches: u32,
-    a_row: u32,
-    a_batch: u32,
-    b_row: u32,
-    b_batch: u32,
-    c_row: u32,
-    c_batch: u32,
-    bias_batch: u32,
-}
-
 @group(0) @binding(0) var<storage, read> a: array<Stored4>;
 @group(0) @binding(1) var<storage, read> b: array<Stored4>;
 @group(0) @binding(2) var<storage, read_write> c: array<Output4>;

@@ -1,5 +1,5 @@
 // C[b] = op(A[b]) op(B[b]), then an epilogue: halves through the device's cooperative matrices, sums in f32.
-// Shapes, strides and padding as in matmul.wgsl. Needs native halves and subgroups of one size; MATRIX is 16 or 8.
+// Shapes, strides and padding as in matmul.wgsl; parts/patches.wgsl lets rows lie in images. Needs native halves and subgroups of one size; MATRIX is 16 or 8.
 // Work: a subgroup owns 4 x 2 matrices of C, a workgroup ROW_GROUPS x COLUMN_GROUPS subgroups. DEPTH steps along K of both
 // operands are copied to workgroup memory as they lie, rows 16 bytes longer than they need be, so that those of a matrix start
 // in different banks. The next tile is on its way while this one is multiplied. Sums go through workgroup memory to the epilogue.
@@ -22,22 +22,6 @@ override FIRST_B: u32 = LINES_A * DEPTH / 4u + 2u * max(LINES_A, DEPTH);
 override ENTRIES: u32 = STAGED * (FIRST_B + LINES_B * DEPTH / 4u + 2u * max(LINES_B, DEPTH));
 override RESULTS: u32 = ROW_GROUPS * COLUMN_GROUPS * MATRIX * MATRIX;
 
-struct Params {
-    rows: u32,
-    width: u32,
-    inner: u32,
-    row_tiles: u32,
-    column_tiles: u32,
-    batches: u32,
-    a_row: u32,
-    a_batch: u32,
-    b_row: u32,
-    b_batch: u32,
-    c_row: u32,
-    c_batch: u32,
-    bias_batch: u32,
-}
-
 @group(0) @binding(0) var<storage, read> a: array<Stored4>;
 @group(0) @binding(1) var<storage, read> b: array<Stored4>;
 @group(0) @binding(2) var<storage, read_write> c: array<Output4>;
@@ -52,25 +36,25 @@ fn cells(lid: u32, n: u32) -> vec4<u32> { return lid + (n + vec4(0u, 1u, 2u, 3u)
 
 // Where cells i of a tile of `tile` lines, from `line` and step k on, lie in memory: nowhere past the end of K; past the last
 // line others are repeated, they are never stored.
-fn places(along_k: bool, i: vec4<u32>, tile: u32, line: u32, lines: u32, k: u32, stride: u32) -> vec4<u32> {
+fn places(owner: u32, along_k: bool, i: vec4<u32>, tile: u32, line: u32, lines: u32, k: u32, base: u32, stride: u32) -> vec4<u32> {
     let cell = k / 4u + i % (DEPTH / 4u);
     let step = k + i / (tile / 4u);
-    let along = min(line + i / (DEPTH / 4u), vec4(lines - 1u)) * stride + cell;
-    let across = step * stride + min(line / 4u + i % (tile / 4u), vec4((lines - 1u) / 4u));
+    let along = place(PATCHES == owner, base, min(line + i / (DEPTH / 4u), vec4(lines - 1u)), cell, stride);
+    let across = place(PATCHES == owner, base, step, min(line / 4u + i % (tile / 4u), vec4((lines - 1u) / 4u)), stride);
     return select(vec4(NOWHERE), select(across, along, along_k), select(step, 4u * cell, along_k) < vec4(p.inner));
 }
 
-fn read_a(at: u32, base: u32) -> vec4<f16> { if (at == NOWHERE) { return vec4<f16>(); } return a[base + at]; }
-fn read_b(at: u32, base: u32) -> vec4<f16> { if (at == NOWHERE) { return vec4<f16>(); } return b[base + at]; }
+fn read_a(at: u32) -> vec4<f16> { if (at == NOWHERE) { return vec4<f16>(); } return a[at]; }
+fn read_b(at: u32) -> vec4<f16> { if (at == NOWHERE) { return vec4<f16>(); } return b[at]; }
 
 fn load_a(lid: u32, n: u32, base: u32, row: u32, k: u32) -> mat4x4<f16> {
-    let i = places(!TRANS_A, cells(lid, n), LINES_A, row, p.rows, k, p.a_row);
-    return mat4x4(read_a(i.x, base), read_a(i.y, base), read_a(i.z, base), read_a(i.w, base));
+    let i = places(OF_A, !TRANS_A, cells(lid, n), LINES_A, row, p.rows, k, base, p.a_row);
+    return mat4x4(read_a(i.x), read_a(i.y), read_a(i.z), read_a(i.w));
 }
 
 fn load_b(lid: u32, n: u32, base: u32, column: u32, k: u32) -> mat4x4<f16> {
-    let i = places(TRANS_B, cells(lid, n), LINES_B, column, p.width, k, p.b_row);
-    return mat4x4(read_b(i.x, base), read_b(i.y, base), read_b(i.z, base), read_b(i.w, base));
+    let i = places(OF_B, TRANS_B, cells(lid, n), LINES_B, column, p.width, k, base, p.b_row);
+    return mat4x4(read_b(i.x), read_b(i.y), read_b(i.z), read_b(i.w));
 }
 
 // Puts cells i of a tile of `tile` lines behind cell `first` of the workgroup's memory.
@@ -106,8 +90,8 @@ fn store(sum: MatrixC, at: vec2<u32>, batch: u32, row: u32, column: u32) {
         let f = first + 4u * i;
         let four = vec4(result[f], result[f + 1u], result[f + 2u], result[f + 3u]);
         let value = select(vec4(0.0), four, vec4(4u * x) + vec4(0u, 1u, 2u, 3u) < vec4(p.width));
-        let to = batch * p.c_batch + y * p.c_row + x;
-        c[to] = pack_output4(epilogue(to, batch * p.bias_batch + x, value));
+        let to = place(PATCHES == OF_C, batch * p.c_batch, vec4(y), vec4(x), p.c_row).x;
+        c[to] = pack_output4(epilogue(to, batch * p.bias_batch + bias_place(x), value));
     }
 }
 

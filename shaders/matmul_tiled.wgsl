@@ -1,6 +1,7 @@
 // C[b] = op(A[b]) op(B[b]), then an epilogue: the product for GPUs, through tiles in workgroup memory.
 //
-// Shapes, strides and padding as in matmul.wgsl, the variant for processors that play GPU.
+// Shapes, strides and padding as in matmul.wgsl, the variant for processors that play GPU; parts/patches.wgsl lets rows lie in
+// images.
 // Work: a workgroup owns 8 ROW_LANES x 8 COLUMN_LANES values of C, an invocation 8 x 8 of them: two groups of four rows by
 // two cells of four columns, in 4x4 matrices whose columns are rows of C. DEPTH steps along K at a time lie in workgroup
 // memory as [step][line], a line being a row of op(A) or a column of op(B). An invocation loads one block of four lines by
@@ -19,22 +20,6 @@ override COLUMN_LANES: u32 = 16u;  // invocations along its columns, a multiple 
 override DEPTH: u32 = 16u;         // 8 or 16, at most 32 ROW_LANES COLUMN_LANES / (8 (ROW_LANES + COLUMN_LANES))
 override WORKGROUP: u32 = 256u;    // ROW_LANES COLUMN_LANES
 
-struct Params {
-    rows: u32,
-    width: u32,
-    inner: u32,
-    row_tiles: u32,
-    column_tiles: u32,
-    batches: u32,
-    a_row: u32,
-    a_batch: u32,
-    b_row: u32,
-    b_batch: u32,
-    c_row: u32,
-    c_batch: u32,
-    bias_batch: u32,
-}
-
 @group(0) @binding(0) var<storage, read> a: array<Stored4>;
 @group(0) @binding(1) var<storage, read> b: array<Stored4>;
 @group(0) @binding(2) var<storage, read_write> c: array<Output4>;
@@ -50,9 +35,10 @@ fn block(i: u32, groups: u32, along_k: bool) -> vec2<u32> {
 }
 
 // The four cells of a block in memory. What lies outside repeats something inside.
-fn cells(along_k: bool, line: u32, lines: u32, k: u32, stride: u32) -> vec4<u32> {
-    let along = min(vec4(line) + FOUR, vec4(lines - 1u)) * stride + min(k, p.inner - 1u) / 4u;
-    let across = min(vec4(k) + FOUR, vec4(p.inner - 1u)) * stride + min(line, lines - 1u) / 4u;
+fn cells(owner: u32, along_k: bool, line: u32, lines: u32, k: u32, base: u32, stride: u32) -> vec4<u32> {
+    let patches = PATCHES == owner;
+    let along = place(patches, base, min(vec4(line) + FOUR, vec4(lines - 1u)), vec4(min(k, p.inner - 1u) / 4u), stride);
+    let across = place(patches, base, min(vec4(k) + FOUR, vec4(p.inner - 1u)), vec4(min(line, lines - 1u) / 4u), stride);
     return select(across, along, along_k);
 }
 
@@ -69,11 +55,11 @@ fn steps(along_k: bool, x: mat4x4<f32>, k: u32) -> mat4x4<f32> {
 fn load(lid: u32, row: u32, column: u32, base: vec2<u32>, k: u32) -> mat4x4<f32> {
     if (lid < ROW_LANES * DEPTH / 2u) {
         let at = 4u * block(lid, 2u * ROW_LANES, !TRANS_A) + vec2(row, k);
-        let i = base.x + cells(!TRANS_A, at.x, p.rows, at.y, p.a_row);
+        let i = cells(OF_A, !TRANS_A, at.x, p.rows, at.y, base.x, p.a_row);
         return steps(!TRANS_A, mat4x4(unpack4(a[i.x]), unpack4(a[i.y]), unpack4(a[i.z]), unpack4(a[i.w])), at.y);
     }
     let at = 4u * block(lid - ROW_LANES * DEPTH / 2u, 2u * COLUMN_LANES, TRANS_B) + vec2(column, k);
-    let i = base.y + cells(TRANS_B, at.x, p.width, at.y, p.b_row);
+    let i = cells(OF_B, TRANS_B, at.x, p.width, at.y, base.y, p.b_row);
     return steps(TRANS_B, mat4x4(unpack4(b[i.x]), unpack4(b[i.y]), unpack4(b[i.z]), unpack4(b[i.w])), at.y);
 }
 
@@ -106,8 +92,8 @@ fn store_row(batch: u32, row: u32, cell: u32, sum: vec4<f32>) {
     if (row >= p.rows || 4u * cell >= p.width) { return; }
     // The padding of a row stays zero whatever stood in for the missing columns of B.
     let value = select(vec4(0.0), sum, vec4(4u * cell) + FOUR < vec4(p.width));
-    let at = batch * p.c_batch + row * p.c_row + cell;
-    c[at] = pack_output4(epilogue(at, batch * p.bias_batch + cell, value));
+    let at = place(PATCHES == OF_C, batch * p.c_batch, vec4(row), vec4(cell), p.c_row).x;
+    c[at] = pack_output4(epilogue(at, batch * p.bias_batch + bias_place(cell), value));
 }
 
 fn store(batch: u32, row: u32, cell: u32, sum: mat4x4<f32>) {

@@ -41,7 +41,7 @@ const CONTRACTS: [Contract; 10] = [
         like: "matmul",
         family: &["matmul", "matmul_tiled", "matmul_cooperative"],
         grid: Grid::Tiles,
-        constants: &[("TRANS_A", 0.0), ("TRANS_B", 0.0)],
+        constants: &[("TRANS_A", 0.0), ("TRANS_B", 0.0), ("PATCHES", 0.0)],
     },
     Contract {
         like: "attention",
@@ -200,7 +200,7 @@ fn parts(path: &str, text: &str, own: &[Part]) -> Result<Vec<Part>> {
         let shares = text.contains("fn place(");
         let serves = |part: &&Part| match part {
             Part::Loads | Part::Tile | Part::Attention => shares,
-            Part::AttentionParams => !text.contains("struct Params"),
+            Part::AttentionParams | Part::ProductParams => !text.contains("struct Params"),
             _ => true,
         };
         return Ok(own.iter().filter(serves).copied().collect());

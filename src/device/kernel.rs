@@ -45,6 +45,10 @@ pub enum Part {
     Attention,
     /// Their products through cooperative matrices. After [`Part::Matrix`].
     AttentionMatrix,
+    /// Parameters of the kernels of a product.
+    ProductParams,
+    /// Rows of a product's matrices that are patches of images.
+    Patches,
     /// A tile of a product in registers. After [`Part::Loads`].
     Tile,
     /// Eight cells that all invocations of a workgroup need: which of two files, the device's subgroups decide.
@@ -82,6 +86,10 @@ impl Part {
             (Self::AttentionMatrix, _) => {
                 ("parts/attention_matrix.wgsl", include_str!("../../shaders/parts/attention_matrix.wgsl"))
             }
+            (Self::ProductParams, _) => {
+                ("parts/product_params.wgsl", include_str!("../../shaders/parts/product_params.wgsl"))
+            }
+            (Self::Patches, _) => ("parts/patches.wgsl", include_str!("../../shaders/parts/patches.wgsl")),
             (Self::Tile, _) => ("parts/tile.wgsl", include_str!("../../shaders/parts/tile.wgsl")),
             (Self::Gelu, _) => ("parts/gelu.wgsl", include_str!("../../shaders/parts/gelu.wgsl")),
             (Self::Matrix, _) => matrix.file(),
@@ -158,11 +166,13 @@ pub enum EpilogueKind {
     BiasGelu,
     /// Plus a bias row, plus a residual of the result's shape.
     BiasResidual,
+    /// Plus one value of the bias for each channel, where the result is images.
+    BiasChannel,
 }
 
 impl EpilogueKind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::None, Self::Bias, Self::BiasGelu, Self::BiasResidual];
+    pub const ALL: [Self; 5] = [Self::None, Self::Bias, Self::BiasGelu, Self::BiasResidual, Self::BiasChannel];
 
     /// Name as in `--epilogue`.
     #[must_use]
@@ -172,6 +182,7 @@ impl EpilogueKind {
             Self::Bias => "bias",
             Self::BiasGelu => "bias_gelu",
             Self::BiasResidual => "bias_residual",
+            Self::BiasChannel => "bias_channel",
         }
     }
 
@@ -187,6 +198,9 @@ impl EpilogueKind {
             Self::BiasResidual => {
                 ("parts/epilogue_bias_residual.wgsl", include_str!("../../shaders/parts/epilogue_bias_residual.wgsl"))
             }
+            Self::BiasChannel => {
+                ("parts/epilogue_bias_channel.wgsl", include_str!("../../shaders/parts/epilogue_bias_channel.wgsl"))
+            }
         }
     }
 
@@ -198,7 +212,7 @@ impl EpilogueKind {
         const BIAS_RESIDUAL: &[Binding] = &[Binding::stored("bias"), Binding::stored("residual")];
         match self {
             Self::None => &[],
-            Self::Bias => BIAS,
+            Self::Bias | Self::BiasChannel => BIAS,
             Self::BiasGelu => BIAS_GELU,
             Self::BiasResidual => BIAS_RESIDUAL,
         }

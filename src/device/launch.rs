@@ -20,6 +20,8 @@ pub enum Epilogue<'a> {
     BiasGelu { bias: &'a View, pre_activation: &'a View },
     /// Plus `bias`, plus `residual` of the result's shape.
     BiasResidual { bias: &'a View, residual: &'a View },
+    /// Plus one value of `bias` for each channel, where the result is images.
+    BiasChannel(&'a View),
 }
 
 impl Epilogue<'_> {
@@ -31,6 +33,7 @@ impl Epilogue<'_> {
             Self::Bias(_) => EpilogueKind::Bias,
             Self::BiasGelu { .. } => EpilogueKind::BiasGelu,
             Self::BiasResidual { .. } => EpilogueKind::BiasResidual,
+            Self::BiasChannel(_) => EpilogueKind::BiasChannel,
         }
     }
 }
@@ -74,7 +77,7 @@ impl<'a> Launch<'a> {
         self.epilogue = epilogue.kind();
         match epilogue {
             Epilogue::None => {}
-            Epilogue::Bias(bias) => self.tensors.push(bias),
+            Epilogue::Bias(bias) | Epilogue::BiasChannel(bias) => self.tensors.push(bias),
             Epilogue::BiasGelu { bias, pre_activation } => self.tensors.extend([bias, pre_activation]),
             Epilogue::BiasResidual { bias, residual } => self.tensors.extend([bias, residual]),
         }

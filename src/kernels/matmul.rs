@@ -2,10 +2,11 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::device::{Binding, Context, Epilogue, EpilogueKind, Kernel, Launch, Part, Twin, View};
+use crate::device::{Binding, Context, Epilogue, Kernel, Launch, Part, View};
 use crate::error::{Error, Result};
+use crate::kernels::matmul_images::{Images, Operand};
 use crate::kernels::matmul_plan::{Plan, Variant};
-use crate::kernels::{Case, Fault, matmul_cases, matmul_cooperative, matmul_sum, matmul_tiled};
+use crate::kernels::{Case, Fault, matmul_cases, matmul_cooperative, matmul_sum, matmul_tiled, matmul_twin};
 use crate::shape::DType;
 use crate::tensor::Tensor;
 
@@ -13,10 +14,10 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "matmul",
     source: include_str!("../../shaders/matmul.wgsl"),
-    parts: &[Part::Grid, Part::Loads, Part::Tile, Part::Gelu],
+    parts: &[Part::ProductParams, Part::Grid, Part::Loads, Part::Tile, Part::Gelu],
     bindings: BINDINGS,
     epilogues: true,
-    twin,
+    twin: matmul_twin::twin,
 };
 
 /// What every variant of the product binds.
@@ -26,19 +27,19 @@ pub(super) const BINDINGS: &[Binding] = &[Binding::stored("a"), Binding::stored(
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub(super) struct Params {
-    rows: u32,
-    width: u32,
-    inner: u32,
+    pub rows: u32,
+    pub width: u32,
+    pub inner: u32,
     row_tiles: u32,
     column_tiles: u32,
-    batches: u32,
-    a_row: u32,
-    a_batch: u32,
-    b_row: u32,
-    b_batch: u32,
-    c_row: u32,
-    c_batch: u32,
-    bias_batch: u32,
+    pub batches: u32,
+    pub a_row: u32,
+    pub a_batch: u32,
+    pub b_row: u32,
+    pub b_batch: u32,
+    pub c_row: u32,
+    pub c_batch: u32,
+    pub bias_batch: u32,
 }
 
 /// Which operands are stored transposed.
@@ -78,6 +79,8 @@ pub struct Batched {
     pub c_batch: usize,
     /// Cells from one bias to the next.
     pub bias_batch: usize,
+    /// Whether a matrix lies in images: of a single product only.
+    pub images: Option<Images>,
 }
 
 impl Batched {
@@ -115,6 +118,18 @@ impl Batched {
         }
     }
 
+    /// Adds the overrides that say what lies in images.
+    pub(super) fn constants<'a>(&self, launch: Launch<'a>) -> Launch<'a> {
+        let launch =
+            launch.constant("TRANS_A", f64::from(self.form.trans_a)).constant("TRANS_B", f64::from(self.form.trans_b));
+        let Some(images) = self.images else { return launch };
+        launch
+            .constant("PATCHES", f64::from(images.of as u8))
+            .constant("CHANNELS", images.channels as f64)
+            .constant("SIDE", images.side as f64)
+            .constant("ACROSS", images.across as f64)
+    }
+
     /// Multiplications and additions of all products.
     pub(super) const fn flops(&self) -> f64 {
         2.0 * self.batches as f64 * self.rows as f64 * self.width as f64 * self.inner as f64
@@ -128,7 +143,12 @@ impl Batched {
             batches: splits,
             inner,
             a_batch: if self.form.trans_a { inner * self.a_row } else { inner / 4 },
-            b_batch: if self.form.trans_b { inner / 4 } else { inner * self.b_row },
+            // Of images, rows are counted.
+            b_batch: match (self.form.trans_b, self.images) {
+                (true, _) => inner / 4,
+                (false, None) => inner * self.b_row,
+                (false, Some(_)) => inner,
+            },
             c_row: cells,
             c_batch: self.rows * cells,
             bias_batch: 0,
@@ -269,10 +289,10 @@ fn run(ctx: &Context, variant: Variant, m: &Batched, tensors: [&Tensor; 3], epil
         Variant::Tiled(tile) => return matmul_tiled::launch(ctx, &tile, m, tensors, epilogue),
         Variant::Cooperative(tile) => return matmul_cooperative::launch(ctx, &tile, m, tensors, epilogue),
     };
-    tiles
-        .constants(Launch::new(&KERNEL).tensors(&tensors.map(|t| &**t)).epilogue(epilogue))
-        .constant("TRANS_A", f64::from(m.form.trans_a))
-        .constant("TRANS_B", f64::from(m.form.trans_b))
+    if m.images.is_some() {
+        return Err(Error::shape("matmul", "matrices without images, in registers", format!("{:?}", m.images)));
+    }
+    m.constants(tiles.constants(Launch::new(&KERNEL).tensors(&tensors.map(|t| &**t)).epilogue(epilogue)))
         .params(&m.params((tiles.rows, tiles.columns)))
         .groups(tiles.rows * tiles.columns * m.batches)
         .flops(m.flops())
@@ -280,22 +300,29 @@ fn run(ctx: &Context, variant: Variant, m: &Batched, tensors: [&Tensor; 3], epil
 }
 
 /// Whether every row that the products touch lies inside its buffer.
-fn check(m: &Batched, [a, b, c]: [&Tensor; 3], epilogue: Epilogue<'_>) -> Result<()> {
+pub(super) fn check(m: &Batched, [a, b, c]: [&Tensor; 3], epilogue: Epilogue<'_>) -> Result<()> {
     let reach = |batch: usize, row: usize, rows: usize, last: usize| {
         (m.batches.max(1) - 1) * batch + (rows.max(1) - 1) * row + last.div_ceil(4)
     };
     let (a_rows, a_last) = if m.form.trans_a { (m.inner, m.rows) } else { (m.rows, m.inner) };
     let (b_rows, b_last) = if m.form.trans_b { (m.width, m.inner) } else { (m.inner, m.width) };
-    let c_reach = reach(m.c_batch, m.c_row, m.rows, m.width);
+    let of = |operand, rows, plain| match m.images {
+        Some(images) if images.of == operand => images.cells(rows),
+        _ => plain,
+    };
+    let c_reach = of(Operand::C, m.rows, reach(m.c_batch, m.c_row, m.rows, m.width));
     let bias_reach = reach(m.bias_batch, 0, 1, m.width);
     let mut needs: Vec<(&str, &View, usize)> = vec![
-        ("A", a, reach(m.a_batch, m.a_row, a_rows, a_last)),
-        ("B", b, reach(m.b_batch, m.b_row, b_rows, b_last)),
+        ("A", a, of(Operand::A, m.rows, reach(m.a_batch, m.a_row, a_rows, a_last))),
+        ("B", b, of(Operand::B, m.inner, reach(m.b_batch, m.b_row, b_rows, b_last))),
         ("C", c, c_reach),
     ];
     match epilogue {
         Epilogue::None => {}
         Epilogue::Bias(bias) => needs.push(("bias", bias, bias_reach)),
+        Epilogue::BiasChannel(bias) => {
+            needs.push(("bias", bias, m.images.map_or(bias_reach, |images| images.channels.div_ceil(4))));
+        }
         Epilogue::BiasGelu { bias, pre_activation: other } | Epilogue::BiasResidual { bias, residual: other } => {
             needs.extend([("bias", bias, bias_reach), ("pre-activation or residual", other, c_reach)]);
         }
@@ -307,62 +334,6 @@ fn check(m: &Batched, [a, b, c]: [&Tensor; 3], epilogue: Epilogue<'_>) -> Result
         }
     }
     Ok(())
-}
-
-/// The formula of every variant.
-pub(super) fn twin(t: &mut Twin<'_>) -> Result<()> {
-    let p: Params = t.params();
-    let (a, b, mut c) = (t.f32(0), t.f32(1), t.f32(2));
-    let kind = t.epilogue();
-    let bias = if kind == EpilogueKind::None { Vec::new() } else { t.f32(3) };
-    let mut other = if matches!(kind, EpilogueKind::None | EpilogueKind::Bias) { Vec::new() } else { t.f32(4) };
-    let (trans_a, trans_b) = (t.flag("TRANS_A"), t.flag("TRANS_B"));
-    let at = |trans: bool, stride: u32, row: u32, column: u32| {
-        let (row, column) = if trans { (column, row) } else { (row, column) };
-        (4 * stride * row + column) as usize
-    };
-    for batch in 0..p.batches {
-        let (a, b) = (&a[(4 * batch * p.a_batch) as usize..], &b[(4 * batch * p.b_batch) as usize..]);
-        for row in 0..p.rows {
-            for column in 0..p.width.next_multiple_of(4) {
-                let to = (4 * (batch * p.c_batch + row * p.c_row) + column) as usize;
-                let from = (4 * batch * p.bias_batch + column) as usize;
-                if column >= p.width {
-                    c[to] = 0.0;
-                    if kind == EpilogueKind::BiasGelu {
-                        other[to] = 0.0;
-                    }
-                    continue;
-                }
-                let term =
-                    |k| f64::from(a[at(trans_a, p.a_row, row, k)]) * f64::from(b[at(trans_b, p.b_row, k, column)]);
-                let sum: f64 = (0..p.inner).map(term).sum();
-                c[to] = finish(kind, sum, bias.get(from).copied(), other.get_mut(to));
-            }
-        }
-    }
-    t.put_f32(2, c);
-    if kind == EpilogueKind::BiasGelu {
-        t.put_f32(4, other);
-    }
-    Ok(())
-}
-
-/// One value with its epilogue; `other` is the residual, or takes the value before GELU.
-pub(super) fn finish(kind: EpilogueKind, sum: f64, bias: Option<f32>, other: Option<&mut f32>) -> f32 {
-    let x = sum + f64::from(bias.unwrap_or_default());
-    match (kind, other) {
-        (EpilogueKind::BiasGelu, Some(pre_activation)) => {
-            *pre_activation = x as f32;
-            gelu(x) as f32
-        }
-        (EpilogueKind::BiasResidual, Some(residual)) => (x + f64::from(*residual)) as f32,
-        _ => x as f32,
-    }
-}
-
-fn gelu(x: f64) -> f64 {
-    0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh())
 }
 
 /// All four forms at sizes around the tiles, the epilogues, batches with shared and interleaved operands.

@@ -1,6 +1,7 @@
 //! Test cases that the variants of matmul share: all forms and epilogues at given sizes, batches, f32 results.
 
 use super::matmul::{Batched, Matmul};
+use super::matmul_images::{Images, Operand};
 use super::{Case, Tolerance, samples};
 use crate::device::{Context, Epilogue, EpilogueKind};
 use crate::error::Result;
@@ -28,7 +29,7 @@ pub(super) fn forms(name: &str, rotate: bool, sizes: &[Size], run: impl Run) -> 
     for (i, &(m, n, k)) in sizes.iter().enumerate() {
         for (f, (trans_a, trans_b)) in [(false, false), (false, true), (true, true), (true, false)].iter().enumerate() {
             let (form, run) = (Matmul { trans_a: *trans_a, trans_b: *trans_b }, run.clone());
-            let kind = EpilogueKind::ALL[if rotate { i + f } else { f } % 4];
+            let kind = EpilogueKind::ALL[(if rotate { i + f } else { f }) % 4];
             let wide = f == 3 && (i % 2 == 0 || !rotate);
             let label = format!("{name}, {m}x{n}x{k} {form:?} {}", kind.name());
             cases.push(Case::new(label, Tolerance::sum(k + 2), move |ctx, dtype| {
@@ -56,6 +57,7 @@ pub(super) fn product(
     let epilogue = match kind {
         EpilogueKind::None => Epilogue::None,
         EpilogueKind::Bias => Epilogue::Bias(&bias),
+        EpilogueKind::BiasChannel => Epilogue::BiasChannel(&bias),
         EpilogueKind::BiasGelu => Epilogue::BiasGelu { bias: &bias, pre_activation: &pre_activation },
         EpilogueKind::BiasResidual => Epilogue::BiasResidual { bias: &bias, residual: &residual },
     };
@@ -87,10 +89,62 @@ pub(super) fn batches(run: impl Run) -> Vec<Case> {
                 c_row: n * cells,
                 c_batch: cells,
                 bias_batch: cells,
+                images: None,
             };
             run(ctx, &batched, &g, &w, &c, Epilogue::Bias(&bias))?;
             Ok(vec![c])
         }));
+    }
+    cases
+}
+
+/// Rows of each matrix as patches of images, in parts of K where they are B's; with a bias for each channel where they are C's.
+pub(super) fn patches(run: impl Run) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (samples, channels, across, side, d) in [(2, 3, 3, 4, 5), (1, 2, 5, 8, 70), (3, 1, 4, 12, 33)] {
+        for of in [Operand::A, Operand::B, Operand::C] {
+            let run = run.clone();
+            let (n, pixels, size) = (samples * across * across, channels * side * side, side * across);
+            let label = format!("patches of {of:?}, {samples}x{channels}x{size}x{size} by {side}, {d}");
+            let tolerance = Tolerance::sum(if of == Operand::B { n } else { pixels.max(d) });
+            cases.push(Case::new(label, tolerance, move |ctx, dtype| {
+                let images = samples::normal(ctx, &[samples, channels, size, size], dtype, 1)?;
+                let tokens = samples::normal(ctx, &[n, d], dtype, 2)?;
+                let weight = samples::normal(ctx, &[d, pixels], dtype, 3)?;
+                let bias = samples::normal(ctx, &[channels], dtype, 4)?;
+                let m = Batched { images: Some(Images { of, channels, side, across }), ..Batched::default() };
+                let (cells, token_cells) = (pixels / 4, tokens.shape().cells());
+                let form = |trans_a, trans_b| Matmul { trans_a, trans_b };
+                let (m, [a, b, c], epilogue) = match of {
+                    Operand::A => {
+                        let m = Batched { form: form(false, true), rows: n, width: d, inner: pixels, ..m };
+                        (Batched { b_row: cells, c_row: token_cells, ..m }, [&images, &weight, &tokens], Epilogue::None)
+                    }
+                    Operand::B => {
+                        // Two parts of K where it can be halved: their sums one behind the other.
+                        let parts = if n.is_multiple_of(8) { 2 } else { 1 };
+                        let m = Batched { form: form(true, false), rows: d, width: pixels, inner: n / parts, ..m };
+                        let m = Batched { a_row: token_cells, a_batch: n / parts * token_cells, c_row: cells, ..m };
+                        let m = Batched { batches: parts, b_batch: n / parts, c_batch: d * cells, ..m };
+                        let c = Tensor::empty(ctx, &[parts * d, pixels], DType::F32)?;
+                        run(ctx, &m, &tokens, &images, &c, Epilogue::None)?;
+                        return Ok(vec![c]);
+                    }
+                    Operand::C => {
+                        let m = Batched { form: form(false, false), rows: n, width: pixels, inner: d, ..m };
+                        (
+                            Batched { a_row: token_cells, b_row: cells, ..m },
+                            [&tokens, &weight, &images],
+                            Epilogue::BiasChannel(&bias),
+                        )
+                    }
+                };
+                // A result of the shape of what stands in its place above.
+                let to = Tensor::empty(ctx, c.dims(), dtype)?;
+                run(ctx, &Batched { batches: 1, ..m }, a, b, &to, epilogue)?;
+                Ok(vec![to])
+            }));
+        }
     }
     cases
 }

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::matmul::{self, Batched, Matmul};
-use super::matmul_cases;
+use super::{matmul_cases, matmul_twin};
 use crate::device::{Capabilities, Context, Epilogue, EpilogueKind, Kernel, Launch, Matrix, Part};
 use crate::error::{Error, Result};
 use crate::kernels::{Case, Fault, Tolerance};
@@ -14,10 +14,10 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "matmul_cooperative",
     source: include_str!("../../shaders/matmul_cooperative.wgsl"),
-    parts: &[Part::Gelu, Part::Matrix],
+    parts: &[Part::ProductParams, Part::Patches, Part::Gelu, Part::Matrix],
     bindings: matmul::BINDINGS,
     epilogues: true,
-    twin: matmul::twin,
+    twin: matmul_twin::twin,
 };
 
 /// How much of C a workgroup owns: subgroups along the rows and the columns, 4 x 2 matrices each, and the steps along K that
@@ -138,11 +138,7 @@ pub(super) fn launch(
         return Err(Error::shape("matmul_cooperative", "operands in F16", a.dtype()));
     }
     let tiles = (m.rows.div_ceil(tile.rows()), m.width.div_ceil(tile.columns()));
-    Launch::new(&KERNEL)
-        .tensors(&[a, b, c])
-        .epilogue(epilogue)
-        .constant("TRANS_A", f64::from(m.form.trans_a))
-        .constant("TRANS_B", f64::from(m.form.trans_b))
+    m.constants(Launch::new(&KERNEL).tensors(&[a, b, c]).epilogue(epilogue))
         .constant("ROW_GROUPS", tile.row_groups as f64)
         .constant("COLUMN_GROUPS", tile.column_groups as f64)
         .constant("DEPTH", tile.depth as f64)
@@ -176,6 +172,7 @@ pub fn cases() -> Vec<Case> {
     };
     let mut cases = matmul_cases::forms("largest tile", false, &[(130, 133, 73), (64, 64, 32), (3, 9, 5)], run(false));
     cases.extend(matmul_cases::batches(run(true)));
+    cases.extend(matmul_cases::patches(run(true)));
     cases
 }
 
@@ -187,6 +184,10 @@ pub const FAULTS: &[Fault] = &[
     Fault { find: "coopLoad<MatrixB>", replace: "coopLoadT<MatrixB>" },
     Fault { find: "k < p.inner + DEPTH", replace: "k < p.inner" },
     Fault { find: "first + i + 2u * (i /", replace: "first + i + (i /" },
-    Fault { find: "batch * p.bias_batch + x", replace: "x" },
+    Fault { find: "batch * p.bias_batch + bias_place(x)", replace: "bias_place(x)" },
+    Fault { find: "batch * p.bias_batch + bias_place(x)", replace: "batch * p.bias_batch + x" },
+    Fault { find: "place(PATCHES == OF_C,", replace: "place(false," },
+    Fault { find: "places(OF_A,", replace: "places(0u," },
+    Fault { find: "places(OF_B,", replace: "places(0u," },
     Fault { find: "vec4(0u, 1u, 2u, 3u) < vec4(p.width)", replace: "vec4(0u, 1u, 2u, 3u) <= vec4(p.width)" },
 ];

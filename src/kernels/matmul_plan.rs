@@ -5,6 +5,7 @@
 use std::fmt;
 
 use super::matmul::{Batched, Tiles};
+use super::matmul_images::Operand;
 use super::{matmul_cooperative, matmul_tiled};
 use crate::device::Context;
 use crate::shape::DType;
@@ -136,7 +137,8 @@ const ON_HARDWARE: [(usize, usize, usize); 5] = [(4, 1, 32), (2, 2, 32), (2, 1, 
 /// Parts of K for a product of that many invocations: as many as fill the device, equal, of whole cells, none too short.
 /// A K without such a divisor stays whole, and so does a batch.
 fn splits(m: &Batched, invocations: usize) -> usize {
-    if m.batches > 1 {
+    // Only the rows of B can begin elsewhere in images.
+    if m.batches > 1 || m.images.is_some_and(|images| images.of != Operand::B) {
         return 1;
     }
     let most = (FULL / invocations.max(1)).min(m.inner / LEAST_PART);

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::matmul_plan::{Plan, Variant};
-use super::{matmul, matmul_cases, matmul_tiled};
+use super::{matmul, matmul_cases, matmul_tiled, matmul_twin};
 use crate::device::{Binding, Context, Epilogue, EpilogueKind, Kernel, Launch, Part, Twin};
 use crate::error::{Error, Result};
 use crate::kernels::{Case, Fault};
@@ -59,14 +59,14 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
     let (x, mut c) = (t.f32(0), t.f32(1));
     let kind = t.epilogue();
     let bias = if kind == EpilogueKind::None { Vec::new() } else { t.f32(2) };
-    let mut other = if matches!(kind, EpilogueKind::None | EpilogueKind::Bias) { Vec::new() } else { t.f32(3) };
+    let mut other = if kind.bindings().len() > 1 { t.f32(3) } else { Vec::new() };
     let (rows, stride) = (p.rows as usize, 4 * p.cells as usize);
     for row in 0..rows {
         for column in 0..stride {
             let to = row * 4 * p.c_row as usize + column;
             let from = |s: usize| f64::from(x[(s * rows + row) * stride + column]);
             let sum: f64 = (0..p.splits as usize).map(from).sum();
-            c[to] = matmul::finish(kind, sum, bias.get(column).copied(), other.get_mut(to));
+            c[to] = matmul_twin::finish(kind, sum, bias.get(column).copied(), other.get_mut(to));
         }
     }
     t.put_f32(1, c);

@@ -1,7 +1,7 @@
 //! C = op(A) op(B) for GPUs: tiles in workgroup memory. See [`super::matmul_plan`] for when it is taken.
 
 use super::matmul::{self, Batched};
-use super::matmul_cases;
+use super::{matmul_cases, matmul_twin};
 use crate::device::{Context, Epilogue, Kernel, Launch, Part};
 use crate::error::Result;
 use crate::kernels::{Case, Fault};
@@ -11,10 +11,10 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "matmul_tiled",
     source: include_str!("../../shaders/matmul_tiled.wgsl"),
-    parts: &[Part::Grid, Part::Gelu],
+    parts: &[Part::ProductParams, Part::Patches, Part::Grid, Part::Gelu],
     bindings: matmul::BINDINGS,
     epilogues: true,
-    twin: matmul::twin,
+    twin: matmul_twin::twin,
 };
 
 /// How much of C a workgroup owns: invocations along the rows and the columns, 8 x 8 values each, and the steps along K
@@ -64,11 +64,7 @@ pub(super) fn launch(
     epilogue: Epilogue<'_>,
 ) -> Result<()> {
     let tiles = (m.rows.div_ceil(tile.rows()), m.width.div_ceil(tile.columns()));
-    Launch::new(&KERNEL)
-        .tensors(&[a, b, c])
-        .epilogue(epilogue)
-        .constant("TRANS_A", f64::from(m.form.trans_a))
-        .constant("TRANS_B", f64::from(m.form.trans_b))
+    m.constants(Launch::new(&KERNEL).tensors(&[a, b, c]).epilogue(epilogue))
         .constant("ROW_LANES", tile.row_lanes as f64)
         .constant("COLUMN_LANES", tile.column_lanes as f64)
         .constant("DEPTH", tile.depth as f64)
@@ -92,7 +88,11 @@ pub fn cases() -> Vec<Case> {
             launch(ctx, &tile, m, [a, b, c], epilogue)
         }));
     }
-    cases.extend(matmul_cases::batches(|ctx, m, a, b, c, epilogue| launch(ctx, &SMALL, m, [a, b, c], epilogue)));
+    let small = |ctx: &Context, m: &Batched, a: &Tensor, b: &Tensor, c: &Tensor, epilogue: Epilogue<'_>| {
+        launch(ctx, &SMALL, m, [a, b, c], epilogue)
+    };
+    cases.extend(matmul_cases::batches(small));
+    cases.extend(matmul_cases::patches(small));
     cases
 }
 
@@ -105,6 +105,10 @@ pub const FAULTS: &[Fault] = &[
     Fault { find: "permuted(y, s / 4u)", replace: "y" },
     Fault { find: "load(lid, row, column, base, k + DEPTH)", replace: "load(lid, row, column, base, k)" },
     Fault { find: "batch * vec2(p.a_batch, p.b_batch)", replace: "batch * vec2(p.a_batch, p.a_batch)" },
-    Fault { find: "batch * p.bias_batch + cell", replace: "cell" },
+    Fault { find: "batch * p.bias_batch + bias_place(cell)", replace: "bias_place(cell)" },
+    Fault { find: "batch * p.bias_batch + bias_place(cell)", replace: "batch * p.bias_batch + cell" },
+    Fault { find: "place(PATCHES == OF_C,", replace: "place(false," },
+    Fault { find: "cells(OF_A,", replace: "cells(0u," },
+    Fault { find: "cells(OF_B,", replace: "cells(0u," },
     Fault { find: "row + 4u * (y + ROW_LANES), column / 4u + x, c10", replace: "row + 4u * y, column / 4u + x, c10" },
 ];

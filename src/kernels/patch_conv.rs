@@ -2,7 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::matmul::Tiles;
+use super::matmul::{Batched, Matmul, Tiles};
+use super::matmul_images::{self, Images, Operand};
 use crate::device::{Binding, Context, Epilogue, EpilogueKind, Kernel, Launch, Part, Twin};
 use crate::error::{Error, Result};
 use crate::kernels::{Case, Fault, Tolerance, samples};
@@ -81,11 +82,33 @@ impl Patches {
         self.across() * self.across()
     }
 
+    /// C p p, values of one patch.
+    #[must_use]
+    pub const fn pixels(&self) -> usize {
+        self.channels * self.side * self.side
+    }
+
     /// Multiply-adds twice.
     #[must_use]
     pub fn flops(&self) -> f64 {
-        let patch = (self.channels * self.side * self.side) as f64;
-        2.0 * (self.samples * self.tokens()) as f64 * self.width as f64 * patch
+        2.0 * (self.samples * self.tokens()) as f64 * self.width as f64 * self.pixels() as f64
+    }
+
+    /// Runs a convolution as a product whose matrix `of` lies in these images, where cells are whole and the plan's kernel
+    /// knows images: else `false`.
+    pub(super) fn as_product(
+        &self,
+        ctx: &Context,
+        of: Operand,
+        m: Batched,
+        tensors: [&Tensor; 3],
+        epilogue: Epilogue<'_>,
+    ) -> Result<bool> {
+        if !self.side.is_multiple_of(4) {
+            return Ok(false);
+        }
+        let images = Images { of, channels: self.channels, side: self.side, across: self.across() };
+        matmul_images::launch(ctx, &Batched { batches: 1, images: Some(images), ..m }, tensors, epilogue)
     }
 }
 
@@ -101,8 +124,16 @@ pub fn launch(ctx: &Context, image: &Tensor, weight: &Tensor, bias: Option<&Tens
         return Err(Error::shape("patch_conv", format!("bias ({})", g.width), bias.shape()));
     }
     let tokens = Tensor::empty(ctx, &[g.samples, g.tokens(), g.width], image.dtype())?;
+    let epilogue = bias.map_or(Epilogue::None, |bias| Epilogue::Bias(bias));
     let rows = g.samples * g.tokens();
-    let tiles = Tiles::new(ctx, rows, tokens.shape().cells());
+    let cells = tokens.shape().cells();
+    let form = Matmul { trans_a: false, trans_b: true };
+    let m = Batched { form, rows, width: g.width, inner: g.pixels(), ..Batched::default() };
+    let m = Batched { b_row: g.pixels() / 4, c_row: cells, ..m };
+    if g.as_product(ctx, Operand::A, m, [image, weight, &tokens], epilogue)? {
+        return Ok(tokens);
+    }
+    let tiles = Tiles::new(ctx, rows, cells);
     let params = Params {
         rows: rows as u32,
         width: g.width as u32,
@@ -116,7 +147,6 @@ pub fn launch(ctx: &Context, image: &Tensor, weight: &Tensor, bias: Option<&Tens
         row_cells: image.shape().cells() as u32,
         image_cells: (image.shape().stored() / 4) as u32,
     };
-    let epilogue = bias.map_or(Epilogue::None, |bias| Epilogue::Bias(bias));
     tiles
         .constants(Launch::new(&KERNEL).tensors(&[image, weight, &tokens]).epilogue(epilogue))
         .constant("ALIGNED", f64::from(g.side.is_multiple_of(4)))

@@ -2,10 +2,11 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::matmul::Tiles;
+use super::matmul::{Batched, Tiles};
+use super::matmul_images::Operand;
 use super::patch_conv::{Patches, SIZES};
 use super::patch_conv_transposed_any;
-use crate::device::{Binding, Context, Kernel, Launch, Part, Twin};
+use crate::device::{Binding, Context, Epilogue, Kernel, Launch, Part, Twin};
 use crate::error::{Error, Result};
 use crate::kernels::{Case, Fault, Tolerance, samples};
 use crate::tensor::Tensor;
@@ -52,7 +53,13 @@ pub fn launch(ctx: &Context, tokens: &Tensor, weight: &Tensor, bias: Option<&Ten
         patch_conv_transposed_any::launch(ctx, &g, [tokens, weight, &bound, &image], bias.is_some())?;
         return Ok(image);
     }
-    let (rows, columns) = (g.samples * g.tokens(), g.channels * g.side * g.side / 4);
+    let (rows, columns) = (g.samples * g.tokens(), g.pixels() / 4);
+    let epilogue = bias.map_or(Epilogue::None, |bias| Epilogue::BiasChannel(bias));
+    let m = Batched { rows, width: g.pixels(), inner: g.width, ..Batched::default() };
+    let m = Batched { a_row: tokens.shape().cells(), b_row: columns, ..m };
+    if g.as_product(ctx, Operand::C, m, [tokens, weight, &image], epilogue)? {
+        return Ok(image);
+    }
     let tiles = Tiles::new(ctx, rows, columns);
     let params = Params {
         rows: rows as u32,

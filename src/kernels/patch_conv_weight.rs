@@ -2,9 +2,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::matmul::Tiles;
+use super::matmul::{Batched, Matmul, Tiles};
+use super::matmul_images::Operand;
 use super::patch_conv::{Patches, SIZES};
-use crate::device::{Binding, Context, Kernel, Launch, Part, Twin};
+use crate::device::{Binding, Context, Epilogue, Kernel, Launch, Part, Twin};
 use crate::error::{Error, Result};
 use crate::kernels::{Case, Fault, Tolerance, samples};
 use crate::shape::DType;
@@ -75,6 +76,12 @@ fn partial(ctx: &Context, tokens: &Tensor, image: &Tensor, side: usize, parts: u
     if weight.shape().elements() != parts * width * channels * side * side || weight.shape().last() != side {
         let expected = format!("dW ({width}, {channels}, {side}, {side})");
         return Err(Error::shape("patch_conv_weight", expected, weight.shape()));
+    }
+    let form = Matmul { trans_a: true, trans_b: false };
+    let m = Batched { form, rows: width, width: g.pixels(), inner: samples * n, ..Batched::default() };
+    let m = Batched { a_row: tokens.shape().cells(), c_row: g.pixels() / 4, ..m };
+    if parts == 1 && g.as_product(ctx, Operand::B, m, [tokens, image, weight], Epilogue::None)? {
+        return Ok(());
     }
     let columns = channels * side * side.div_ceil(4);
     let tiles = Tiles::new(ctx, width, columns);

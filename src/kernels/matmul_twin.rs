@@ -1,0 +1,81 @@
+//! The formula of a product, for the twins of all its variants.
+
+use super::matmul::Params;
+use super::matmul_images::{Images, Operand};
+use crate::device::{EpilogueKind, Twin};
+use crate::error::Result;
+
+/// The formula of every variant.
+pub(super) fn twin(t: &mut Twin<'_>) -> Result<()> {
+    let p: Params = t.params();
+    let (a, b, mut c) = (t.f32(0), t.f32(1), t.f32(2));
+    let kind = t.epilogue();
+    let bias = if kind == EpilogueKind::None { Vec::new() } else { t.f32(3) };
+    let mut other = if kind.bindings().len() > 1 { t.f32(4) } else { Vec::new() };
+    let (trans_a, trans_b) = (t.flag("TRANS_A"), t.flag("TRANS_B"));
+    let images = images(t);
+    let at = |operand: Operand, trans: bool, [batch, stride]: [u32; 2], row: u32, column: u32| match images {
+        Some(images) if images.of == operand => images.place((batch + row) as usize, column as usize),
+        _ => {
+            let (row, column) = if trans { (column, row) } else { (row, column) };
+            (4 * (batch + stride * row) + column) as usize
+        }
+    };
+    for batch in 0..p.batches {
+        let of_a = [batch * p.a_batch, p.a_row];
+        let (of_b, of_c) = ([batch * p.b_batch, p.b_row], [batch * p.c_batch, p.c_row]);
+        for row in 0..p.rows {
+            for column in 0..p.width.next_multiple_of(4) {
+                let to = at(Operand::C, false, of_c, row, column);
+                let from = match images {
+                    Some(images) if images.of == Operand::C => column as usize / (images.side * images.side),
+                    _ => (4 * batch * p.bias_batch + column) as usize,
+                };
+                if column >= p.width {
+                    c[to] = 0.0;
+                    if kind == EpilogueKind::BiasGelu {
+                        other[to] = 0.0;
+                    }
+                    continue;
+                }
+                let term = |k| {
+                    let (a, b) =
+                        (a[at(Operand::A, trans_a, of_a, row, k)], b[at(Operand::B, trans_b, of_b, k, column)]);
+                    f64::from(a) * f64::from(b)
+                };
+                let sum: f64 = (0..p.inner).map(term).sum();
+                c[to] = finish(kind, sum, bias.get(from).copied(), other.get_mut(to));
+            }
+        }
+    }
+    t.put_f32(2, c);
+    if kind == EpilogueKind::BiasGelu {
+        t.put_f32(4, other);
+    }
+    Ok(())
+}
+
+/// What a launch's overrides say lies in images.
+fn images(t: &Twin<'_>) -> Option<Images> {
+    let mut all = [Operand::A, Operand::B, Operand::C].into_iter();
+    let of = all.find(|of| t.constant("PATCHES") == Some(f64::from(*of as u8)))?;
+    let size = |name| t.constant(name).map_or(1, |value| value as usize);
+    Some(Images { of, channels: size("CHANNELS"), side: size("SIDE"), across: size("ACROSS") })
+}
+
+/// One value with its epilogue; `other` is the residual, or takes the value before GELU.
+pub(super) fn finish(kind: EpilogueKind, sum: f64, bias: Option<f32>, other: Option<&mut f32>) -> f32 {
+    let x = sum + f64::from(bias.unwrap_or_default());
+    match (kind, other) {
+        (EpilogueKind::BiasGelu, Some(pre_activation)) => {
+            *pre_activation = x as f32;
+            gelu(x) as f32
+        }
+        (EpilogueKind::BiasResidual, Some(residual)) => (x + f64::from(*residual)) as f32,
+        _ => x as f32,
+    }
+}
+
+fn gelu(x: f64) -> f64 {
+    0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh())
+}
