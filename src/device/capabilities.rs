@@ -13,6 +13,8 @@ pub struct Capabilities {
     pub backend: String,
     /// Whether the adapter is a processor.
     pub software: bool,
+    /// Whether the adapter is a card of its own, not part of a processor.
+    pub discrete: bool,
     /// Native f16 storage (else packed halves).
     pub f16: bool,
     /// Subgroup operations; no kernel needs them.
@@ -51,6 +53,7 @@ impl Capabilities {
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
             backend: info.backend.to_str().to_owned(),
             software: info.device_type == wgpu::DeviceType::Cpu,
+            discrete: info.device_type == wgpu::DeviceType::DiscreteGpu,
             f16: native,
             subgroups: features.contains(wgpu::Features::SUBGROUP),
             subgroup_size: fixed.then_some(info.subgroup_max_size),
@@ -72,6 +75,7 @@ impl Capabilities {
             driver: format!("mmae {}", env!("CARGO_PKG_VERSION")),
             backend: "none".to_owned(),
             software: true,
+            discrete: false,
             f16: true,
             subgroups: false,
             subgroup_size: None,

@@ -165,8 +165,8 @@ impl Context {
         failure: Arc<Mutex<Option<(bool, String)>>>,
     ) -> Self {
         let staging = Arc::<StagingPool>::default();
-        let (software, both) = (capabilities.software, (device.clone(), queue.clone()));
-        let recorder = Recorder::new(both, Arc::clone(&staging), software, options.checks, options.poison);
+        let both = (device.clone(), queue.clone());
+        let recorder = Recorder::new(both, Arc::clone(&staging), &capabilities, options.checks, options.poison);
         let executor = Executor::Gpu { recorder: Box::new(Mutex::new(recorder)), staging, device, queue, adapter };
         Self::with(executor, capabilities, options.poison, failure)
     }

@@ -14,7 +14,7 @@ use super::view::View;
 use crate::error::{Error, Result};
 
 /// Launches in one submission at most.
-const MOST_LAUNCHES: usize = 128;
+const MOST_LAUNCHES: usize = 256;
 /// Submissions that may wait on the device.
 const IN_FLIGHT: usize = 3;
 /// Cached bind groups before the cache starts anew.
@@ -54,11 +54,22 @@ pub(super) struct Recorder {
     pub(super) readbacks: Vec<wgpu::Buffer>,
 }
 
+/// Arithmetic and bytes of one submission at most, so that no watchdog fires (after two seconds, on some systems) and the host
+/// stays ahead: 50 ms for a processor that plays GPU, and for graphics inside a processor 0.2 s at 1 TFLOP/s. A card of 1 TFLOP/s
+/// would take 1 s; on a fast one a whole training step is one or two submissions, which cost the host some 50 us each.
+const fn most_flops(has: &Capabilities) -> f64 {
+    match (has.software, has.discrete) {
+        (true, _) => 1e9,
+        (false, true) => 1e12,
+        (false, false) => 2e11,
+    }
+}
+
 impl Recorder {
     pub(super) fn new(
         (device, queue): (wgpu::Device, wgpu::Queue),
         staging: Arc<StagingPool>,
-        software: bool,
+        capabilities: &Capabilities,
         checks: bool,
         poison: bool,
     ) -> Self {
@@ -74,8 +85,7 @@ impl Recorder {
             params: Vec::new(),
             launches: 0,
             flops: 0.0,
-            // About 50 ms of work, so that no watchdog fires and the host stays ahead.
-            most_flops: if software { 1e9 } else { 2e11 },
+            most_flops: most_flops(capabilities),
             in_flight: VecDeque::new(),
             whole_bindings: poison,
             borrowed: false,
