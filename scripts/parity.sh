@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Compares every kernel with its CPU twin, plants every fault, and tries the self-test of cooperative matrices, on several
-# software Vulkan drivers:
+# Compares every kernel with its CPU twin and the whole model with golden files, plants every fault, and tries the self-test of
+# cooperative matrices, on several software Vulkan drivers:
 #   system        the driver that the system has, or a GPU
 #   lvp26         a newer lavapipe: cooperative matrices  (unpacked into ./drivers by scripts/drivers.sh)
 #   swiftshader   SwiftShader: no native f16  (the same)
@@ -8,15 +8,16 @@
 #                 layer; also trains a few steps in both precisions
 #
 # Usage: scripts/parity.sh [--quick] [DRIVER...]
-#   the first three unless some are named; --quick compares every kernel in f32 and packed halves and leaves out the rest;
+#   the first three unless some are named; --quick compares every kernel in f32 and packed halves, and the golden files on the
+#   path of hardware, and leaves out the rest;
 #   MMAE_KERNEL=a,b restricts it to some kernels
 set -euo pipefail
 cd "$(dirname "$0")/.."
-tests=(--test kernels --test faults --test cooperative)
+tests=(--test kernels --test faults --test cooperative --test golden)
 names=()
 if [ "${1:-}" = --quick ]; then
-    tests=(--test kernels)
-    names=(kernels_match_their_twins_in_f32_and_packed_halves)
+    tests=(--test kernels --test golden)
+    names=(kernels_match_their_twins_in_f32_and_packed_halves golden_sets_on_the_path_of_hardware)
     shift
 fi
 [ $# -gt 0 ] || set -- system lvp26 swiftshader

@@ -69,7 +69,7 @@ impl Tensor {
     /// # Errors
     /// `Error::Shape` when the count or the type does not fit.
     pub fn write_f32(&self, values: &[f32]) -> Result<()> {
-        self.write(Staged::f32(&self.context, self.dims(), values, self.dtype())?)
+        self.write(Staged::floats(&self.context, self.dims(), values, self.dtype(), false)?)
     }
 
     /// Overwrites all integers from the host, without padding.
@@ -77,7 +77,7 @@ impl Tensor {
     /// # Errors
     /// As [`Tensor::write_f32`].
     pub fn write_u32(&self, values: &[u32]) -> Result<()> {
-        self.write(Staged::u32(&self.context, self.dims(), values)?)
+        self.write(Staged::integers(&self.context, self.dims(), values)?)
     }
 
     /// Overwrites all values by what was staged for this shape and type, in order with the launches around it.
@@ -215,28 +215,29 @@ pub struct Staged {
 }
 
 impl Staged {
-    /// Values without padding, for a tensor of floats.
+    /// Values without padding, for a tensor of floats, in memory that is used again: for what is uploaded time after time.
     ///
     /// # Errors
     /// `Error::Shape` when the count or the type does not fit, `Error::DeviceLost`.
     pub fn f32(context: &Context, dims: &[usize], values: &[f32], dtype: DType) -> Result<Self> {
+        Self::floats(context, dims, values, dtype, true)
+    }
+
+    fn floats(context: &Context, dims: &[usize], values: &[f32], dtype: DType, again: bool) -> Result<Self> {
         let shape = Shape::new(dims)?;
         if dtype == DType::U32 || values.len() != shape.elements() {
             return Err(Error::shape("staging values", format!("{shape} {dtype}"), values.len()));
         }
-        Self::of(context, shape, dtype, values, |rows| crate::device::encode(rows, dtype))
+        Self::of(context, shape, dtype, again, values, |rows| crate::device::encode(rows, dtype))
     }
 
     /// Integers without padding.
-    ///
-    /// # Errors
-    /// As [`Staged::f32`].
-    pub fn u32(context: &Context, dims: &[usize], values: &[u32]) -> Result<Self> {
+    fn integers(context: &Context, dims: &[usize], values: &[u32]) -> Result<Self> {
         let shape = Shape::new(dims)?;
         if values.len() != shape.elements() {
             return Err(Error::shape("staging integers", shape, values.len()));
         }
-        Self::of(context, shape, DType::U32, values, |rows| bytemuck::cast_slice(rows).to_vec())
+        Self::of(context, shape, DType::U32, false, values, |rows| bytemuck::cast_slice(rows).to_vec())
     }
 
     /// A few rows at a time, so that what lies between the steps stays in the cache.
@@ -244,13 +245,14 @@ impl Staged {
         context: &Context,
         shape: Shape,
         dtype: DType,
+        again: bool,
         values: &[T],
         encode: impl Fn(&[T]) -> Vec<u8>,
     ) -> Result<Self> {
         const PIECE: usize = 4096;
         let (width, stride) = (shape.last().max(1), shape.stride());
         let piece = (PIECE / width).max(1) * width;
-        let bytes = context.stage(shape.stored() as u64 * dtype.bytes(), |to| {
+        let bytes = context.stage(shape.stored() as u64 * dtype.bytes(), again, |to| {
             for rows in values.chunks(piece) {
                 if width == stride {
                     to.put(&encode(rows));

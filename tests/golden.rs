@@ -5,7 +5,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use mmae::Context;
-use mmae::device::Storage;
+use mmae::device::{ContextOptions, Storage};
 use mmae::train::config::Precision;
 use mmae::train::verify::{Row, verify};
 
@@ -66,6 +66,20 @@ fn golden_sets_on_the_device() {
 fn golden_sets_in_halves_on_the_device() {
     let Some(gpu) = common::gpu(Storage::F16Packed, false) else { return };
     all(&gpu, Precision::F16, 2);
+}
+
+/// The kernels that GPUs take: tiles, patches as rows of products, and where the driver has them cooperative matrices.
+#[test]
+fn golden_sets_on_the_path_of_hardware() {
+    let options = || ContextOptions { as_hardware: true, half: Some(Storage::F16Native), ..Default::default() };
+    let Some(gpu) = common::open(options()) else { return };
+    all(&gpu, Precision::F32, 10);
+    all(&gpu, Precision::F16, 2);
+    let kernels = gpu.counters().kernels;
+    assert!(kernels.contains_key("matmul_tiled"), "the path of hardware was not taken: {:?}", kernels.keys());
+    if gpu.capabilities().matrix.is_some() {
+        assert!(kernels.contains_key("attention_cooperative_backward_key"), "no matrices: {:?}", kernels.keys());
+    }
 }
 
 #[test]

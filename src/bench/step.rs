@@ -103,16 +103,17 @@ pub fn synthetic(config: &RunConfig, seed: u32) -> Batch {
 }
 
 /// Batches in turns, made ready by a thread of their own as the workers of a data loader do. It ends when nobody takes them.
-fn feed(preparer: Preparer, batches: [Batch; 2]) -> Receiver<Result<Prepared>> {
+fn feed(preparer: Preparer, batches: [Batch; 2]) -> Result<Receiver<Result<Prepared>>> {
     let (to, from) = sync_channel(2);
-    std::thread::spawn(move || {
+    let work = move || {
         let _ = batches.iter().cycle().try_for_each(|batch| to.send(preparer.prepare(batch)));
-    });
-    from
+    };
+    let thread = std::thread::Builder::new().name("feed".into()).spawn(work);
+    thread.map(|_| from).map_err(|error| unfed(error.to_string()))
 }
 
-fn gone() -> Error {
-    Error::Check { what: "preparing batches".into(), detail: "the thread that does it has ended".into() }
+fn unfed(detail: String) -> Error {
+    Error::Check { what: "preparing batches".into(), detail }
 }
 
 /// Trains a fresh model for as long as the effort asks. `opened` is when the caller began to open the device.
@@ -122,8 +123,8 @@ fn gone() -> Error {
 pub fn measure(ctx: &Context, config: &RunConfig, name: &str, effort: Effort, opened: Instant) -> Result<Step> {
     let preparation = prepare(ctx, config)?;
     let mut trainer = Trainer::new(ctx, config)?;
-    let batches = feed(trainer.preparer(), [synthetic(config, 1), synthetic(config, 2)]);
-    let mut step = || trainer.step_prepared(batches.recv().map_err(|_| gone())??);
+    let batches = feed(trainer.preparer(), [synthetic(config, 1), synthetic(config, 2)])?;
+    let mut step = || trainer.step_prepared(batches.recv().map_err(|_| unfed("their thread has ended".into()))??);
     step()?;
     ctx.wait()?;
     drop(preparation);

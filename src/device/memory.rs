@@ -58,7 +58,7 @@ impl Context {
 
     fn poison(&self, view: &View) -> Result<()> {
         let words = vec![POISON; (view.bytes / 4) as usize];
-        let staged = self.stage(view.bytes, |to| to.put(bytemuck::cast_slice(&words)))?;
+        let staged = self.stage(view.bytes, false, |to| to.put(bytemuck::cast_slice(&words)))?;
         self.hand_over(view, staged, false)
     }
 

@@ -55,12 +55,12 @@ pub(super) struct Recorder {
 }
 
 /// Arithmetic and bytes of one submission at most, so that no watchdog fires (after two seconds, on some systems) and the host
-/// stays ahead: 50 ms for a processor that plays GPU, and for graphics inside a processor 0.2 s at 1 TFLOP/s. A card of 1 TFLOP/s
-/// would take 1 s; on a fast one a whole training step is one or two submissions, which cost the host some 50 us each.
+/// stays ahead: 50 ms for a processor that plays GPU, and for graphics inside a processor 0.2 s at 1 TFLOP/s. A card that slow
+/// would take 0.5 s; on a fast one a training step is one to three submissions, which cost the host some 50 us each.
 const fn most_flops(has: &Capabilities) -> f64 {
     match (has.software, has.discrete) {
         (true, _) => 1e9,
-        (false, true) => 1e12,
+        (false, true) => 5e11,
         (false, false) => 2e11,
     }
 }
@@ -293,7 +293,7 @@ impl Recorder {
         let (Some(ring), false) = (&self.ring, bytes.is_empty()) else { return Ok(None) };
         let mut encoder = self.device.create_command_encoder(&Default::default());
         let size = bytes.len() as u64;
-        let staged = self.staging.filled(&self.device, size, |to| to.put(&bytes))?;
+        let staged = self.staging.filled(&self.device, size, true, |to| to.put(&bytes))?.buffer;
         staged.unmap();
         encoder.copy_buffer_to_buffer(&staged, 0, ring, 0, size);
         self.staged.push(staged);

@@ -8,19 +8,27 @@ use super::context::{Context, Executor, lock};
 use super::view::View;
 use crate::error::{Error, Result};
 
-/// Bytes of waiting buffers beyond which they go back to the device: weights are uploaded once, batches always.
-const MOST_WAITING: u64 = 256 << 20;
-/// Buffers below this size have powers of two as sizes, so that few sizes serve all small tensors.
+/// Bytes of waiting buffers beyond which more go back to the device.
+const MOST_WAITING: u64 = 1 << 30;
+/// Buffers below this size are always used again, and have powers of two as sizes, so that few serve all small tensors.
 const SMALL: u64 = 64 << 10;
 
 /// Bytes for one tensor, where the device can read them.
 pub(crate) struct Staged(Bytes);
 
 enum Bytes {
-    /// A mapped buffer and how many of its bytes count.
-    Gpu(wgpu::Buffer, u64),
+    Gpu(Filled),
     Host(Vec<u8>),
     None,
+}
+
+/// A mapped buffer with bytes in it.
+pub(super) struct Filled {
+    pub buffer: wgpu::Buffer,
+    /// How many of its bytes count.
+    pub bytes: u64,
+    /// Whether as many will be wanted again: of batches, not of weights.
+    pub again: bool,
 }
 
 /// Where the bytes of a [`Staged`] are put, front to back.
@@ -71,17 +79,18 @@ impl StagingPool {
         })
     }
 
-    /// A buffer with `bytes` bytes in it, still mapped.
+    /// A buffer with `bytes` bytes in it.
     pub fn filled(
         &self,
         device: &wgpu::Device,
         bytes: u64,
+        again: bool,
         fill: impl FnOnce(&mut Writer<'_>),
-    ) -> Result<wgpu::Buffer> {
+    ) -> Result<Filled> {
         let buffer = self.take(device, bytes);
         let range = buffer.get_mapped_range_mut(..bytes).map_err(|e| Error::DeviceLost { reason: e.to_string() })?;
         fill(&mut Writer { to: Target::Gpu(range), at: 0 });
-        Ok(buffer)
+        Ok(Filled { buffer, bytes, again: again || bytes < SMALL })
     }
 
     /// Maps buffers again, each as soon as the submission that reads it is done.
@@ -106,11 +115,12 @@ impl StagingPool {
 }
 
 impl Context {
-    /// Has `fill` write `bytes` bytes (a multiple of 4) to where the device can read them. On any thread; waits for nothing.
+    /// Has `fill` write `bytes` bytes (a multiple of 4) to where the device can read them; `again`: as many will be wanted again.
+    /// On any thread; waits for nothing.
     ///
     /// # Errors
     /// `Error::DeviceLost`.
-    pub(crate) fn stage(&self, bytes: u64, fill: impl FnOnce(&mut Writer<'_>)) -> Result<Staged> {
+    pub(crate) fn stage(&self, bytes: u64, again: bool, fill: impl FnOnce(&mut Writer<'_>)) -> Result<Staged> {
         let Executor::Gpu { device, staging, .. } = &self.0.executor else {
             if self.is_dry() {
                 fill(&mut Writer { to: Target::None, at: 0 });
@@ -120,7 +130,7 @@ impl Context {
             fill(&mut Writer { to: Target::Host(&mut all), at: 0 });
             return Ok(Staged(Bytes::Host(all)));
         };
-        Ok(Staged(Bytes::Gpu(staging.filled(device, bytes, fill)?, bytes)))
+        Ok(Staged(Bytes::Gpu(staging.filled(device, bytes, again, fill)?)))
     }
 
     /// Copies staged bytes into a view of their size, in order with the launches around it.
@@ -131,9 +141,7 @@ impl Context {
     /// The same; `counts`: results depend on it, so that a recording must not contain it.
     pub(super) fn hand_over(&self, view: &View, staged: Staged, counts: bool) -> Result<()> {
         match (&self.0.executor, staged.0) {
-            (Executor::Gpu { recorder, .. }, Bytes::Gpu(buffer, bytes)) => {
-                lock(recorder).upload(view, buffer, bytes, counts)
-            }
+            (Executor::Gpu { recorder, .. }, Bytes::Gpu(filled)) => lock(recorder).upload(view, filled, counts),
             (_, Bytes::Host(bytes)) => {
                 view.set_host_bytes(&bytes);
                 Ok(())

@@ -3,6 +3,7 @@
 use super::profile::{LaunchTime, Profile};
 use super::recorder::Recorder;
 use super::replay::Command;
+use super::staging::Filled;
 use super::timing::Stamps;
 use super::view::View;
 use crate::error::{Error, Result};
@@ -12,15 +13,17 @@ type Mapped = std::sync::mpsc::Receiver<std::result::Result<(), String>>;
 
 impl Recorder {
     /// Copies staged bytes into a view, in order with the launches around it; `counts`: results depend on them.
-    pub(super) fn upload(&mut self, view: &View, staged: wgpu::Buffer, bytes: u64, counts: bool) -> Result<()> {
+    pub(super) fn upload(&mut self, view: &View, staged: Filled, counts: bool) -> Result<()> {
         if counts {
             self.refuse("uploading a tensor")?;
         }
         let Some(target) = view.buffer() else { return Ok(()) };
         let (target, offset) = (target.clone(), view.offset);
-        staged.unmap();
-        self.between().copy_buffer_to_buffer(&staged, 0, &target, offset, bytes);
-        self.staged.push(staged);
+        staged.buffer.unmap();
+        self.between().copy_buffer_to_buffer(&staged.buffer, 0, &target, offset, staged.bytes);
+        if staged.again {
+            self.staged.push(staged.buffer);
+        }
         Ok(())
     }
 
