@@ -4,8 +4,8 @@
 // Work: a workgroup owns WORKGROUP queries of a head and a slice of BLOCK columns of their outputs. For each BLOCK of keys:
 // scores by matrices; one invocation per query turns its row of scores into weights, halves, by the online softmax; outputs by
 // matrices; the invocation adds them to the sums in its registers, where rescaling is free. Steps are parted by barriers.
-// Cost, d 64, MATRIX 16, 64 queries: 4 B H I J d FLOPs. Workgroup memory: 41 KiB are read or written by a strip of 16 queries
-// and 64 keys, 262,144 FLOPs, 6 per byte: 132 processors with 128 bytes a clock at 1.7 GHz feed 180 TFLOP/s. Device memory or
+// Cost, d 64, MATRIX 16, 64 queries: 4 B H I J d FLOPs. Workgroup memory: 50 KiB are read or written for a strip of 16 queries
+// and 64 keys, 262,144 FLOPs, 5 per byte: 132 processors with 128 bytes a clock at 1.7 GHz feed 150 TFLOP/s. Device memory or
 // cache: 16 KiB of keys and values for 1,048,576 FLOPs, 64 per byte. 45 KB a workgroup: five of them in 228 KB. Not measured.
 
 @group(0) @binding(0) var<storage, read> q: array<Stored4>;

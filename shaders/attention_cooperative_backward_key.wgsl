@@ -3,8 +3,8 @@
 //
 // Work: as in attention_cooperative_backward_query, with keys as own rows: one invocation per key turns a row of
 // k q^T into probabilities of all queries, which weigh do, and one of v do^T into slopes, which weigh q.
-// Cost, d 64, MATRIX 16, 64 keys: 8 B H I J d FLOPs. Workgroup memory: 83 KiB for a strip of 16 keys and 64 queries, 524,288
-// FLOPs, 6 per byte: 180 TFLOP/s on 132 processors with 128 bytes a clock at 1.7 GHz. Device memory or cache: 40 KiB for
+// Cost, d 64, MATRIX 16, 64 keys: 8 B H I J d FLOPs. Workgroup memory: 96 KiB for a strip of 16 keys and 64 queries, 524,288
+// FLOPs, 5 per byte: 150 TFLOP/s on 132 processors with 128 bytes a clock at 1.7 GHz. Device memory or cache: 40 KiB for
 // 2,097,152 FLOPs, 51 per byte. 128 registers of sums. Not measured.
 
 @group(0) @binding(0) var<storage, read> q: array<Stored4>;

@@ -4,8 +4,8 @@
 // Work: as in attention_cooperative; one invocation per query turns its row of scores into probabilities P, then that of
 // dP = do v^T into slopes dS, halves both, in the same place. Own rows are copied anew for each of the two products, so that
 // one of them at a time lies in workgroup memory.
-// Cost, d 64, MATRIX 16, 64 queries: 6 B H I J d FLOPs. Workgroup memory: 63 KiB for a strip of 16 queries and 64 keys, 393,216
-// FLOPs, 6 per byte: 180 TFLOP/s on 132 processors with 128 bytes a clock at 1.7 GHz. Device memory or cache: 40 KiB for
+// Cost, d 64, MATRIX 16, 64 queries: 6 B H I J d FLOPs. Workgroup memory: 76 KiB for a strip of 16 queries and 64 keys, 393,216
+// FLOPs, 5 per byte: 150 TFLOP/s on 132 processors with 128 bytes a clock at 1.7 GHz. Device memory or cache: 40 KiB for
 // 1,572,864 FLOPs, 38 per byte. Not measured.
 
 @group(0) @binding(0) var<storage, read> q: array<Stored4>;

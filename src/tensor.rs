@@ -83,7 +83,7 @@ impl Tensor {
     /// Overwrites all values by what was staged for this shape and type, in order with the launches around it.
     ///
     /// # Errors
-    /// `Error::Shape` for another shape or type.
+    /// `Error::Shape` for another shape or type, `Error::Check` for values that another context staged.
     pub fn write(&self, staged: Staged) -> Result<()> {
         if staged.shape != self.shape || staged.dtype != self.dtype() {
             let got = format!("{} {}", staged.shape, staged.dtype);

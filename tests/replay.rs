@@ -179,6 +179,20 @@ fn a_batch_prepared_for_another_trainer_is_refused() {
     let other = Trainer::new(&ctx, &two).unwrap().preparer();
     let refused = trainer.step_prepared(other.prepare(&batch(&two, 0)).unwrap());
     assert!(matches!(refused, Err(Error::Shape { .. })), "{refused:?}");
+    // As many parts, of other sizes.
+    let mut smaller = config(Precision::F32, 1);
+    smaller.train.batch = 2;
+    let mut shorter = config(Precision::F32, 1);
+    shorter.model.text_length = 4;
+    for odd in [smaller, shorter] {
+        let prepared = Trainer::new(&ctx, &odd).unwrap().preparer().prepare(&batch(&odd, 0)).unwrap();
+        assert!(matches!(trainer.step_prepared(prepared), Err(Error::Shape { .. })), "{:?}", odd.train.batch);
+    }
+    // The sizes are right, the memory is that of another context.
+    let elsewhere = Trainer::new(&Context::cpu(), &one).unwrap().preparer();
+    let refused = trainer.step_prepared(elsewhere.prepare(&batch(&one, 0)).unwrap());
+    assert!(matches!(refused, Err(Error::Check { .. })), "{refused:?}");
+    trainer.step(&batch(&one, 0)).unwrap();
     assert!(matches!(other.prepare(&batch(&one, 0)), Err(Error::Shape { .. })));
     let mut holed = batch(&one, 0);
     // A hole in an image that is not there does not matter.

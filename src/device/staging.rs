@@ -2,9 +2,9 @@
 //! the device has read it, so that a training step in its stride allocates nothing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
-use super::context::{Context, Executor, lock};
+use super::context::{Context, Executor, Inner, lock};
 use super::view::View;
 use crate::error::{Error, Result};
 
@@ -13,8 +13,11 @@ const MOST_WAITING: u64 = 1 << 30;
 /// Buffers below this size are always used again, and have powers of two as sizes, so that few serve all small tensors.
 const SMALL: u64 = 64 << 10;
 
-/// Bytes for one tensor, where the device can read them.
-pub(crate) struct Staged(Bytes);
+/// Bytes for one tensor, where the device of the context that staged them can read them.
+pub(crate) struct Staged {
+    bytes: Bytes,
+    context: Weak<Inner>,
+}
 
 enum Bytes {
     Gpu(Filled),
@@ -121,26 +124,36 @@ impl Context {
     /// # Errors
     /// `Error::DeviceLost`.
     pub(crate) fn stage(&self, bytes: u64, again: bool, fill: impl FnOnce(&mut Writer<'_>)) -> Result<Staged> {
-        let Executor::Gpu { device, staging, .. } = &self.0.executor else {
-            if self.is_dry() {
-                fill(&mut Writer { to: Target::None, at: 0 });
-                return Ok(Staged(Bytes::None));
+        let bytes = match &self.0.executor {
+            Executor::Gpu { device, staging, .. } => Bytes::Gpu(staging.filled(device, bytes, again, fill)?),
+            Executor::Cpu => {
+                let mut all = Vec::with_capacity(bytes as usize);
+                fill(&mut Writer { to: Target::Host(&mut all), at: 0 });
+                Bytes::Host(all)
             }
-            let mut all = Vec::with_capacity(bytes as usize);
-            fill(&mut Writer { to: Target::Host(&mut all), at: 0 });
-            return Ok(Staged(Bytes::Host(all)));
+            Executor::Dry(_) => {
+                fill(&mut Writer { to: Target::None, at: 0 });
+                Bytes::None
+            }
         };
-        Ok(Staged(Bytes::Gpu(staging.filled(device, bytes, again, fill)?)))
+        Ok(Staged { bytes, context: Arc::downgrade(&self.0) })
     }
 
     /// Copies staged bytes into a view of their size, in order with the launches around it.
+    ///
+    /// # Errors
+    /// `Error::Check` for bytes that another context staged; what the device reports.
     pub(crate) fn upload(&self, view: &View, staged: Staged) -> Result<()> {
         self.hand_over(view, staged, true)
     }
 
     /// The same; `counts`: results depend on it, so that a recording must not contain it.
     pub(super) fn hand_over(&self, view: &View, staged: Staged, counts: bool) -> Result<()> {
-        match (&self.0.executor, staged.0) {
+        if !std::ptr::eq(staged.context.as_ptr(), Arc::as_ptr(&self.0)) {
+            let detail = "its values were staged by another context: stage them with the tensor's own".to_owned();
+            return Err(Error::Check { what: "uploading a tensor".into(), detail });
+        }
+        match (&self.0.executor, staged.bytes) {
             (Executor::Gpu { recorder, .. }, Bytes::Gpu(filled)) => lock(recorder).upload(view, filled, counts),
             (_, Bytes::Host(bytes)) => {
                 view.set_host_bytes(&bytes);

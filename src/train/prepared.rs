@@ -19,6 +19,21 @@ pub struct Prepared {
     pub(super) has_text: Vec<bool>,
 }
 
+impl Prepared {
+    /// Whether it is of the sizes of a run.
+    pub(super) fn check(&self, config: &RunConfig) -> Result<()> {
+        let samples = config.train.batch * config.train.micro_batches;
+        let expected = [config.train.micro_batches, samples, samples, samples * config.model.text_length];
+        let got = [self.images.len(), self.has_image.len(), self.has_text.len(), self.tokens.len()];
+        if got == expected {
+            return Ok(());
+        }
+        let what =
+            |[micro, samples, _, tokens]: [usize; 4]| format!("{samples} samples in {micro} parts, {tokens} tokens");
+        Err(Error::shape("train step", what(expected), what(got)))
+    }
+}
+
 /// Makes batches ready for a trainer, on any thread.
 #[derive(Clone)]
 pub struct Preparer {

@@ -127,9 +127,7 @@ impl Trainer {
     /// # Errors
     /// `Error::Shape` when the batch was made for another trainer, else what the device reports.
     pub fn step_prepared(&mut self, batch: Prepared) -> Result<()> {
-        if batch.images.len() != self.config.train.micro_batches {
-            return Err(Error::shape("micro-batches", self.config.train.micro_batches, batch.images.len()));
-        }
+        batch.check(&self.config)?;
         let mut batch = batch;
         let ctx = self.context().clone();
         if let Some(recording) = self.recording.take() {
