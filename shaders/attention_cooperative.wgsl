@@ -4,33 +4,28 @@
 // Work: a workgroup owns WORKGROUP queries of a head and a slice of BLOCK columns of their outputs. For each BLOCK of keys:
 // scores by matrices; one invocation per query turns its row of scores into weights, halves, by the online softmax; outputs by
 // matrices; the invocation adds them to the sums in its registers, where rescaling is free. Steps are parted by barriers.
-// Cost, d 64, MATRIX 16, 64 queries: 4 B H I J d FLOPs. Workgroup memory: 50 KiB are read or written for a strip of 16 queries
+// Cost, d 64, MATRIX 16, 64 queries: 4 B H N N d FLOPs. Workgroup memory: 50 KiB are read or written for a strip of 16 queries
 // and 64 keys, 262,144 FLOPs, 5 per byte: 132 processors with 128 bytes a clock at 1.7 GHz feed 150 TFLOP/s. Device memory or
 // cache: 16 KiB of keys and values for 1,048,576 FLOPs, 64 per byte. 45 KB a workgroup: five of them in 228 KB. Not measured.
 
-@group(0) @binding(0) var<storage, read> q: array<Stored4>;
-@group(0) @binding(1) var<storage, read> k: array<Stored4>;
-@group(0) @binding(2) var<storage, read> v: array<Stored4>;
-@group(0) @binding(3) var<storage, read> mask: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> o: array<Stored4>;
-@group(0) @binding(5) var<storage, read_write> lse: array<f32>;
+@group(0) @binding(0) var<storage, read> qkv: array<Stored4>;
+@group(0) @binding(1) var<storage, read> mask: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> o: array<Stored4>;
+@group(0) @binding(3) var<storage, read_write> lse: array<f32>;
 
-const Q = 0u;
-const K = 1u;
-const V = 2u;
 const LOWEST = -3.0e38;  // below every score, yet finite: infinities would meet as inf - inf
 const NO_KEY = 3.0e38;   // log-sum-exp of a row without keys: every probability recomputed from it is 0
 
-fn operand_cell(operand: u32, at: u32) -> vec4<f16> {
-    if (operand == Q) { return q[at]; }
-    if (operand == K) { return k[at]; }
-    return v[at];
-}
+const QKV = 0u;
+
+fn row_stride(buffer: u32) -> u32 { return 3u * p.row; }
+
+fn buffer_cell(buffer: u32, at: u32) -> vec4<f16> { return qkv[at]; }
 
 // Scaled scores of four keys from `key` on: LOWEST where a key does not count.
 fn scores(row: u32, cell: u32, head: u32, key: u32) -> vec4<f32> {
-    var live = vec4(key) + vec4(0u, 1u, 2u, 3u) < vec4(p.keys);
-    if (p.masked != 0u && live.x) { live = live & (mask[head / p.heads * ((p.keys + 3u) / 4u) + key / 4u] != vec4(0.0)); }
+    var live = vec4(key) + vec4(0u, 1u, 2u, 3u) < vec4(p.tokens);
+    if (p.masked != 0u && live.x) { live = live & (mask[head / p.heads * ((p.tokens + 3u) / 4u) + key / 4u] != vec4(0.0)); }
     return select(vec4(LOWEST), product(row, cell) * p.scale, live);
 }
 
@@ -59,17 +54,20 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let head = tile / (p.tiles * p.slices);
     if (head >= p.batches) { return; }
     let query = tile % p.tiles * WORKGROUP;
-    let own = min(WORKGROUP, p.queries - query);
+    let own = min(WORKGROUP, p.tokens - query);
     let slice = tile / p.tiles % p.slices * MATRIX;
-    copy_rows(Q, 0u, WORKGROUP, head, query, p.queries, lid);
+    let queries = row_of(head, 0u, 3u, Q);
+    let keys = queries + p.row;
+    let values = keys + p.row;
+    copy_rows(QKV, queries, query, 0u, WORKGROUP, lid);
     var sum = Sums(); var m = LOWEST; var l = 0.0;
-    for (var key = 0u; key < p.keys; key += BLOCK) {
-        let others = min(BLOCK, p.keys - key);
-        copy_rows(K, OTHER, BLOCK, head, key, p.keys, lid);
+    for (var key = 0u; key < p.tokens; key += BLOCK) {
+        let others = min(BLOCK, p.tokens - key);
+        copy_rows(QKV, keys, key, OTHER, BLOCK, lid);
         workgroupBarrier();
         multiply_rows(group, own, others);
         workgroupBarrier();
-        copy_rows(V, OTHER, BLOCK, head, key, p.keys, lid);
+        copy_rows(QKV, values, key, OTHER, BLOCK, lid);
         var highest = vec4(LOWEST);
         for (var cell = 0u; cell < MATRIX; cell++) { highest = max(highest, scores(lid, cell, head, key + 4u * cell)); }
         let top = max(m, max(max(highest.x, highest.y), max(highest.z, highest.w)));
@@ -81,12 +79,12 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
         workgroupBarrier();
         sum = grown(sum, f, lid);
     }
-    let rows = (p.queries + 3u) / 4u * 4u;  // of the log-sum-exp: whole cells, the rest 0
+    let rows = (p.tokens + 3u) / 4u * 4u;  // of the log-sum-exp: whole cells, the rest 0
     if (slice == 0u && query + lid < rows) {
-        lse[head * rows + query + lid] = select(0.0, select(NO_KEY, m + log(l), l > 0.0), query + lid < p.queries);
+        lse[head * rows + query + lid] = select(0.0, select(NO_KEY, m + log(l), l > 0.0), query + lid < p.tokens);
     }
-    if (query + lid >= p.queries) { return; }
-    let to = (head * p.queries + query + lid) * p.cells;
+    if (query + lid >= p.tokens) { return; }
+    let to = row_of(head, query + lid, 1u, 0u);
     let r = select(0.0, 1.0 / l, l > 0.0);
     store(to, slice, 0u, sum.a * r);
     store(to, slice, 4u, sum.b * r);

@@ -3,42 +3,38 @@
 //
 // Work: as in attention_cooperative_backward_query, with keys as own rows: one invocation per key turns a row of
 // k q^T into probabilities of all queries, which weigh do, and one of v do^T into slopes, which weigh q.
-// Cost, d 64, MATRIX 16, 64 keys: 8 B H I J d FLOPs. Workgroup memory: 96 KiB for a strip of 16 keys and 64 queries, 524,288
+// Cost, d 64, MATRIX 16, 64 keys: 8 B H N N d FLOPs. Workgroup memory: 96 KiB for a strip of 16 keys and 64 queries, 524,288
 // FLOPs, 5 per byte: 150 TFLOP/s on 132 processors with 128 bytes a clock at 1.7 GHz. Device memory or cache: 40 KiB for
 // 2,097,152 FLOPs, 51 per byte. 128 registers of sums. Not measured.
 
-@group(0) @binding(0) var<storage, read> q: array<Stored4>;
-@group(0) @binding(1) var<storage, read> k: array<Stored4>;
-@group(0) @binding(2) var<storage, read> v: array<Stored4>;
-@group(0) @binding(3) var<storage, read> grad: array<Stored4>;
-@group(0) @binding(4) var<storage, read> mask: array<f32>;
-@group(0) @binding(5) var<storage, read> statistics: array<vec4<f32>>;
-@group(0) @binding(6) var<storage, read_write> dk: array<Stored4>;
-@group(0) @binding(7) var<storage, read_write> dv: array<Stored4>;
+@group(0) @binding(0) var<storage, read> qkv: array<Stored4>;
+@group(0) @binding(1) var<storage, read> grad: array<Stored4>;
+@group(0) @binding(2) var<storage, read> mask: array<f32>;
+@group(0) @binding(3) var<storage, read> lse: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> delta: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> dqkv: array<Stored4>;
 
-const Q = 0u;
-const K = 1u;
-const V = 2u;
-const GRAD = 3u;
+const QKV = 0u;
+const GRAD = 1u;
 
-fn operand_cell(operand: u32, at: u32) -> vec4<f16> {
-    if (operand == Q) { return q[at]; }
-    if (operand == K) { return k[at]; }
-    if (operand == V) { return v[at]; }
-    return grad[at];
+fn row_stride(buffer: u32) -> u32 { return select(3u, 1u, buffer == GRAD) * p.row; }
+
+fn buffer_cell(buffer: u32, at: u32) -> vec4<f16> {
+    if (buffer == GRAD) { return grad[at]; }
+    return qkv[at];
 }
 
-// Statistics of four queries: 0 the log-sum-exp, 1 the sum over d of o do.
-fn statistic(head: u32, which: u32, query: u32) -> vec4<f32> {
-    return statistics[(2u * head + which) * ((p.queries + 3u) / 4u) + min(query, p.queries - 1u) / 4u];
+// The cell of lse and of delta that holds four queries.
+fn statistic(head: u32, query: u32) -> u32 {
+    return head * ((p.tokens + 3u) / 4u) + min(query, p.tokens - 1u) / 4u;
 }
 
 // Probabilities of one key in each query, from its row of scores; none if the key does not count.
 fn put_probabilities(row: u32, head: u32, query: u32, live: bool) {
     for (var cell = 0u; cell < MATRIX; cell++) {
         let i = query + 4u * cell;
-        let w = exp(product(row, cell) * p.scale - statistic(head, 0u, i));
-        let counts = vec4(live) & (vec4(i) + vec4(0u, 1u, 2u, 3u) < vec4(p.queries));
+        let w = exp(product(row, cell) * p.scale - lse[statistic(head, i)]);
+        let counts = vec4(live) & (vec4(i) + vec4(0u, 1u, 2u, 3u) < vec4(p.tokens));
         stage(WEIGHTS + row * WEIGHTS_ROW + cell, vec4<f16>(select(vec4(0.0), w, counts)));
     }
 }
@@ -48,7 +44,7 @@ fn put_slopes(row: u32, head: u32, query: u32) {
     for (var cell = 0u; cell < MATRIX; cell++) {
         let at = WEIGHTS + row * WEIGHTS_ROW + cell;
         let w = vec4<f32>(staged(at));
-        let slope = w * (product(row, cell) - statistic(head, 1u, query + 4u * cell)) * p.scale;
+        let slope = w * (product(row, cell) - delta[statistic(head, query + 4u * cell)]) * p.scale;
         stage(at, vec4<f16>(select(slope, vec4(0.0), w == vec4(0.0))));
     }
 }
@@ -56,8 +52,8 @@ fn put_slopes(row: u32, head: u32, query: u32) {
 fn store(to: u32, slice: u32, cell: u32, a: mat4x4<f32>, b: mat4x4<f32>) {
     for (var i = 0u; i < 4u; i++) {
         if (slice + cell + i >= p.cells) { return; }
-        dk[to + slice + cell + i] = pack4(a[i]);
-        dv[to + slice + cell + i] = pack4(b[i]);
+        dqkv[to + slice + cell + i] = pack4(a[i]);
+        dqkv[to + p.row + slice + cell + i] = pack4(b[i]);
     }
 }
 
@@ -68,20 +64,24 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let head = tile / (p.tiles * p.slices);
     if (head >= p.batches) { return; }
     let key = tile % p.tiles * WORKGROUP;
-    let own = min(WORKGROUP, p.keys - key);
+    let own = min(WORKGROUP, p.tokens - key);
     let slice = tile / p.tiles % p.slices * MATRIX;
-    var live = key + lid < p.keys;
-    if (p.masked != 0u && live) { live = mask[head / p.heads * ((p.keys + 3u) / 4u * 4u) + key + lid] != 0.0; }
+    var live = key + lid < p.tokens;
+    if (p.masked != 0u && live) { live = mask[head / p.heads * ((p.tokens + 3u) / 4u * 4u) + key + lid] != 0.0; }
+    let queries = row_of(head, 0u, 3u, Q);
+    let keys = queries + p.row;
+    let values = keys + p.row;
+    let grads = row_of(head, 0u, 1u, 0u);
     var a = Sums(); var b = Sums();
-    for (var query = 0u; query < p.queries; query += BLOCK) {
-        let others = min(BLOCK, p.queries - query);
-        copy_rows(K, 0u, WORKGROUP, head, key, p.keys, lid);
-        copy_rows(Q, OTHER, BLOCK, head, query, p.queries, lid);
+    for (var query = 0u; query < p.tokens; query += BLOCK) {
+        let others = min(BLOCK, p.tokens - query);
+        copy_rows(QKV, keys, key, 0u, WORKGROUP, lid);
+        copy_rows(QKV, queries, query, OTHER, BLOCK, lid);
         workgroupBarrier();
         multiply_rows(group, own, others);
         workgroupBarrier();
-        copy_rows(V, 0u, WORKGROUP, head, key, p.keys, lid);
-        copy_rows(GRAD, OTHER, BLOCK, head, query, p.queries, lid);
+        copy_rows(QKV, values, key, 0u, WORKGROUP, lid);
+        copy_rows(GRAD, grads, query, OTHER, BLOCK, lid);
         put_probabilities(lid, head, query, live);
         workgroupBarrier();
         weigh_rows(group, own, others, slice);
@@ -90,15 +90,15 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
         workgroupBarrier();
         multiply_rows(group, own, others);
         workgroupBarrier();
-        copy_rows(Q, OTHER, BLOCK, head, query, p.queries, lid);
+        copy_rows(QKV, queries, query, OTHER, BLOCK, lid);
         put_slopes(lid, head, query);
         workgroupBarrier();
         weigh_rows(group, own, others, slice);
         workgroupBarrier();
         a = grown(a, 1.0, lid);
     }
-    if (key + lid >= p.keys) { return; }
-    let to = (head * p.keys + key + lid) * p.cells;
+    if (key + lid >= p.tokens) { return; }
+    let to = row_of(head, key + lid, 3u, K);
     store(to, slice, 0u, a.a, b.a);
     store(to, slice, 4u, a.b, b.b);
     if (MATRIX > 8u) { store(to, slice, 8u, a.c, b.c); store(to, slice, 12u, a.d, b.d); }

@@ -4,63 +4,63 @@
 // Work: as in attention_cooperative; one invocation per query turns its row of scores into probabilities P, then that of
 // dP = do v^T into slopes dS, halves both, in the same place. Own rows are copied anew for each of the two products, so that
 // one of them at a time lies in workgroup memory.
-// Cost, d 64, MATRIX 16, 64 queries: 6 B H I J d FLOPs. Workgroup memory: 76 KiB for a strip of 16 queries and 64 keys, 393,216
+// Cost, d 64, MATRIX 16, 64 queries: 6 B H N N d FLOPs. Workgroup memory: 76 KiB for a strip of 16 queries and 64 keys, 393,216
 // FLOPs, 5 per byte: 150 TFLOP/s on 132 processors with 128 bytes a clock at 1.7 GHz. Device memory or cache: 40 KiB for
 // 1,572,864 FLOPs, 38 per byte. Not measured.
 
-@group(0) @binding(0) var<storage, read> q: array<Stored4>;
-@group(0) @binding(1) var<storage, read> k: array<Stored4>;
-@group(0) @binding(2) var<storage, read> v: array<Stored4>;
-@group(0) @binding(3) var<storage, read> grad: array<Stored4>;
-@group(0) @binding(4) var<storage, read> mask: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read> statistics: array<f32>;
-@group(0) @binding(6) var<storage, read_write> dq: array<Stored4>;
+@group(0) @binding(0) var<storage, read> qkv: array<Stored4>;
+@group(0) @binding(1) var<storage, read> o: array<Stored4>;
+@group(0) @binding(2) var<storage, read> grad: array<Stored4>;
+@group(0) @binding(3) var<storage, read> mask: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> lse: array<f32>;
+@group(0) @binding(5) var<storage, read_write> dqkv: array<Stored4>;
+@group(0) @binding(6) var<storage, read_write> delta: array<f32>;
 
-const Q = 0u;
-const K = 1u;
-const V = 2u;
-const GRAD = 3u;
+const QKV = 0u;
+const GRAD = 1u;
 
-fn operand_cell(operand: u32, at: u32) -> vec4<f16> {
-    if (operand == Q) { return q[at]; }
-    if (operand == K) { return k[at]; }
-    if (operand == V) { return v[at]; }
-    return grad[at];
+fn row_stride(buffer: u32) -> u32 { return select(3u, 1u, buffer == GRAD) * p.row; }
+
+fn buffer_cell(buffer: u32, at: u32) -> vec4<f16> {
+    if (buffer == GRAD) { return grad[at]; }
+    return qkv[at];
+}
+
+// o . do of one row: the sum over all keys of P dP, without a pass over them.
+fn row_delta(row: u32) -> f32 {
+    var sum = vec4(0.0);
+    for (var i = row; i < row + p.cells; i++) { sum += unpack4(o[i]) * unpack4(grad[i]); }
+    return sum.x + sum.y + sum.z + sum.w;
 }
 
 // Which of four keys count: those that exist and are not masked.
 fn live_keys(head: u32, key: u32) -> vec4<bool> {
-    let inside = vec4(key) + vec4(0u, 1u, 2u, 3u) < vec4(p.keys);
+    let inside = vec4(key) + vec4(0u, 1u, 2u, 3u) < vec4(p.tokens);
     if (p.masked == 0u || !inside.x) { return inside; }
-    return inside & (mask[head / p.heads * ((p.keys + 3u) / 4u) + key / 4u] != vec4(0.0));
-}
-
-// A query's statistic: 0 the log-sum-exp, 1 the sum over d of o do.
-fn statistic(head: u32, which: u32, query: u32) -> f32 {
-    return statistics[(2u * head + which) * ((p.queries + 3u) / 4u * 4u) + min(query, p.queries - 1u)];
+    return inside & (mask[head / p.heads * ((p.tokens + 3u) / 4u) + key / 4u] != vec4(0.0));
 }
 
 // Probabilities of one query, from its row of scores. A row without keys has an enormous log-sum-exp: exp gives 0.
-fn put_probabilities(row: u32, head: u32, key: u32, lse: f32) {
+fn put_probabilities(row: u32, head: u32, key: u32, log_sum: f32) {
     for (var cell = 0u; cell < MATRIX; cell++) {
-        let w = exp(product(row, cell) * p.scale - lse);
+        let w = exp(product(row, cell) * p.scale - log_sum);
         stage(WEIGHTS + row * WEIGHTS_ROW + cell, vec4<f16>(select(vec4(0.0), w, live_keys(head, key + 4u * cell))));
     }
 }
 
 // dS takes the place of P; a key past the block's last pair of matrices has a product left from before, and P is 0.
-fn put_slopes(row: u32, delta: f32) {
+fn put_slopes(row: u32, mean: f32) {
     for (var cell = 0u; cell < MATRIX; cell++) {
         let at = WEIGHTS + row * WEIGHTS_ROW + cell;
         let w = vec4<f32>(staged(at));
-        let slope = w * (product(row, cell) - delta) * p.scale;
+        let slope = w * (product(row, cell) - mean) * p.scale;
         stage(at, vec4<f16>(select(slope, vec4(0.0), w == vec4(0.0))));
     }
 }
 
 fn store(to: u32, slice: u32, cell: u32, sum: mat4x4<f32>) {
     for (var i = 0u; i < 4u; i++) {
-        if (slice + cell + i < p.cells) { dq[to + slice + cell + i] = pack4(sum[i]); }
+        if (slice + cell + i < p.cells) { dqkv[to + slice + cell + i] = pack4(sum[i]); }
     }
 }
 
@@ -71,33 +71,42 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let head = tile / (p.tiles * p.slices);
     if (head >= p.batches) { return; }
     let query = tile % p.tiles * WORKGROUP;
-    let own = min(WORKGROUP, p.queries - query);
+    let own = min(WORKGROUP, p.tokens - query);
     let slice = tile / p.tiles % p.slices * MATRIX;
-    let lse = statistic(head, 0u, query + lid);
-    let delta = statistic(head, 1u, query + lid);
+    let mine = min(query + lid, p.tokens - 1u);
+    let rows = (p.tokens + 3u) / 4u * 4u;  // of the statistics: whole cells, the rest 0
+    let log_sum = lse[head * rows + mine];
+    let mean = row_delta(row_of(head, mine, 1u, 0u));
+    let queries = row_of(head, 0u, 3u, Q);
+    let keys = queries + p.row;
+    let values = keys + p.row;
+    let grads = row_of(head, 0u, 1u, 0u);
     var sum = Sums();
-    for (var key = 0u; key < p.keys; key += BLOCK) {
-        let others = min(BLOCK, p.keys - key);
-        copy_rows(Q, 0u, WORKGROUP, head, query, p.queries, lid);
-        copy_rows(K, OTHER, BLOCK, head, key, p.keys, lid);
+    for (var key = 0u; key < p.tokens; key += BLOCK) {
+        let others = min(BLOCK, p.tokens - key);
+        copy_rows(QKV, queries, query, 0u, WORKGROUP, lid);
+        copy_rows(QKV, keys, key, OTHER, BLOCK, lid);
         workgroupBarrier();
         multiply_rows(group, own, others);
         workgroupBarrier();
-        copy_rows(GRAD, 0u, WORKGROUP, head, query, p.queries, lid);
-        copy_rows(V, OTHER, BLOCK, head, key, p.keys, lid);
-        put_probabilities(lid, head, key, lse);
+        copy_rows(GRAD, grads, query, 0u, WORKGROUP, lid);
+        copy_rows(QKV, values, key, OTHER, BLOCK, lid);
+        put_probabilities(lid, head, key, log_sum);
         workgroupBarrier();
         multiply_rows(group, own, others);
         workgroupBarrier();
-        copy_rows(K, OTHER, BLOCK, head, key, p.keys, lid);
-        put_slopes(lid, delta);
+        copy_rows(QKV, keys, key, OTHER, BLOCK, lid);
+        put_slopes(lid, mean);
         workgroupBarrier();
         weigh_rows(group, own, others, slice);
         workgroupBarrier();
         sum = grown(sum, 1.0, lid);
     }
-    if (query + lid >= p.queries) { return; }
-    let to = (head * p.queries + query + lid) * p.cells;
+    if (slice == 0u && query + lid < rows) {
+        delta[head * rows + query + lid] = select(0.0, mean, query + lid < p.tokens);
+    }
+    if (query + lid >= p.tokens) { return; }
+    let to = row_of(head, query + lid, 3u, Q);
     store(to, slice, 0u, sum.a);
     store(to, slice, 4u, sum.b);
     if (MATRIX > 8u) { store(to, slice, 8u, sum.c); store(to, slice, 12u, sum.d); }

@@ -45,7 +45,8 @@ fn add_quad(sum: Quad, low: mat4x4<f32>, high: mat4x4<f32>, operand: u32, rows: 
         add_eight(sum.d, low, high, eight(operand, rows, at.w), block));
 }
 
-// Cells of four own rows of one head. Past the end the last ones repeat: they are not stored.
-fn own_places(head: u32, row: u32, rows: u32, cell: u32) -> vec4<u32> {
-    return (head * rows + min(row + vec4(0u, 1u, 2u, 3u), vec4(rows - 1u))) * p.cells + cell;
+// First cells of four own rows of one head, as row_of says. Past the end the last ones repeat: they are not stored.
+fn own_rows(head: u32, token: u32, parts: u32, part: u32) -> vec4<u32> {
+    let rows = min(token + vec4(0u, 1u, 2u, 3u), vec4(p.tokens - 1u));
+    return row_of(head, 0u, parts, part) + rows * parts * p.row;
 }

@@ -19,14 +19,15 @@ override PRODUCTS: u32 = WORKGROUP * PRODUCTS_ROW;
 var<workgroup> tiles: array<Staged, ENTRIES>;
 var<workgroup> products: array<f32, PRODUCTS>;
 
-// Copies `count` rows of an operand, from `row` of `rows` of a head on, behind cell `first` of the tiles. Past the last row it
-// repeats: finite, and of no weight.
-fn copy_rows(operand: u32, first: u32, count: u32, head: u32, row: u32, rows: u32, lid: u32) {
+// Copies `count` rows of a buffer, from a token on, behind cell `to` of the tiles: those of one head, whose first row starts at
+// cell `start`. Past the last row it repeats: finite, and of no weight.
+fn copy_rows(buffer: u32, start: u32, token: u32, to: u32, count: u32, lid: u32) {
+    let stride = row_stride(buffer);
     for (var i = lid; i < count * (WIDTH / 4u); i += WORKGROUP) {
         let y = i / (WIDTH / 4u); let x = i % (WIDTH / 4u);
         var value = vec4<f16>();
-        if (x < p.cells) { value = operand_cell(operand, (head * rows + min(row + y, rows - 1u)) * p.cells + x); }
-        stage(first + y * ROW + x, value);
+        if (x < p.cells) { value = buffer_cell(buffer, start + min(token + y, p.tokens - 1u) * stride + x); }
+        stage(to + y * ROW + x, value);
     }
 }
 

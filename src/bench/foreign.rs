@@ -292,7 +292,7 @@ impl Fit {
                 groups
             }
             Grid::Queries => {
-                let tiles = get("queries")?.div_ceil(self.tile[0]);
+                let tiles = get("tokens")?.div_ceil(self.tile[0]);
                 let groups = tiles * get("batches")?;
                 self.put(&mut params, "tiles", tiles);
                 self.put(&mut params, "slices", 1);

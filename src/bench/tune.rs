@@ -121,13 +121,9 @@ fn of_product(ctx: &Context, product: Product, dtype: DType) -> Subject {
 
 fn of_attention(ctx: &Context, pass: Heads, dtype: DType) -> Subject {
     let edged = Heads { tokens: pass.tokens.saturating_sub(3).max(1), ..pass };
-    let sizes = |p: Heads| {
-        let Heads { samples, heads, tokens, width, .. } = p;
-        attention_plan::Sizes { samples, heads, queries: tokens, keys: tokens, width }
-    };
-    let class = |p: Heads| attention_plan::class(p.kind, &sizes(p), dtype);
-    let rule = attention_plan::Plan::new(ctx, pass.kind, &sizes(pass), dtype);
-    let others = attention_plan::variants(ctx, &sizes(pass), dtype).into_iter().filter(|(_, plan)| *plan != rule);
+    let class = |p: Heads| attention_plan::class(p.kind, &p.sizes(), dtype);
+    let rule = attention_plan::Plan::new(ctx, pass.kind, &pass.sizes(), dtype);
+    let others = attention_plan::variants(ctx, &pass.sizes(), dtype).into_iter().filter(|(_, plan)| *plan != rule);
     Subject {
         dtype,
         class: class(pass),

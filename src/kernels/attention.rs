@@ -20,14 +20,8 @@ pub static KERNEL: Kernel = Kernel {
 };
 
 /// What every kernel of the forward pass binds.
-pub(super) const BINDINGS: &[Binding] = &[
-    Binding::stored("q"),
-    Binding::stored("k"),
-    Binding::stored("v"),
-    Binding::f32("mask"),
-    Binding::stored_mut("o"),
-    Binding::f32_mut("lse"),
-];
+pub(super) const BINDINGS: &[Binding] =
+    &[Binding::stored("qkv"), Binding::f32("mask"), Binding::stored_mut("o"), Binding::f32_mut("lse")];
 
 /// Widest head, in channels.
 pub const MAX_HEAD: usize = 128;
@@ -40,8 +34,8 @@ pub(super) const NO_KEY: f32 = 3.0e38;
 pub(super) struct Params {
     pub batches: u32,
     pub heads: u32,
-    pub queries: u32,
-    pub keys: u32,
+    pub tokens: u32,
+    pub row: u32,
     pub cells: u32,
     pub tiles: u32,
     pub slices: u32,
@@ -50,24 +44,22 @@ pub(super) struct Params {
 }
 
 /// The mask to bind: the given one, checked, or four words that nothing reads.
-pub(super) fn mask_or_none(ctx: &Context, mask: Option<&Tensor>, k: &Tensor) -> Result<Tensor> {
-    let (samples, keys) = (k.dims()[0], k.dims()[2]);
+pub(super) fn mask_or_none(ctx: &Context, mask: Option<&Tensor>, sizes: &Sizes) -> Result<Tensor> {
+    let &Sizes { samples, tokens, .. } = sizes;
     match mask {
         None => Tensor::empty(ctx, &[4], DType::F32),
-        Some(mask) if mask.dims() == [samples, keys] => Ok(mask.clone()),
-        Some(mask) => Err(Error::shape("attention", format!("mask ({samples}, {keys})"), mask.shape())),
+        Some(mask) if mask.dims() == [samples, tokens] => Ok(mask.clone()),
+        Some(mask) => Err(Error::shape("attention", format!("mask ({samples}, {tokens})"), mask.shape())),
     }
 }
 
-/// q (B, H, I, d), k and v (B, H, J, d), mask F32 (B, J) with 0 for keys to leave out -> o (B, H, I, d) and the log-sum-exp
-/// F32 (B, H, I). The scale is 1/sqrt(d).
+/// qkv (B, N, 3 H d), mask F32 (B, N) with 0 for keys to leave out -> o (B, N, H d) and the log-sum-exp F32 (B, H, N), with heads
+/// of whole cells: see [`Sizes`]. The scale is 1/sqrt(d).
 ///
 /// # Errors
-/// `Error::Shape` when shapes differ, `Error::Limit` for heads wider than [`MAX_HEAD`].
-pub fn launch(ctx: &Context, q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
-    let sizes = Sizes::of(q, k)?;
-    let plan = Plan::new(ctx, Pass::Forward, &sizes, q.dtype());
-    launch_as(ctx, plan, &sizes, [q, k, v], mask)
+/// `Error::Shape` when shapes differ.
+pub fn launch(ctx: &Context, sizes: &Sizes, qkv: &Tensor, mask: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+    launch_as(ctx, Plan::new(ctx, Pass::Forward, sizes, qkv.dtype()), sizes, qkv, mask)
 }
 
 /// The same by a given plan.
@@ -75,45 +67,54 @@ pub(super) fn launch_as(
     ctx: &Context,
     plan: Plan,
     sizes: &Sizes,
-    [q, k, v]: [&Tensor; 3],
+    qkv: &Tensor,
     mask: Option<&Tensor>,
 ) -> Result<(Tensor, Tensor)> {
-    if v.shape() != k.shape() {
-        return Err(Error::shape("attention", format!("v {}", k.shape()), v.shape()));
-    }
-    let o = Tensor::empty(ctx, q.dims(), q.dtype())?;
-    let lse = Tensor::empty(ctx, &q.dims()[..3], DType::F32)?;
-    let bound = mask_or_none(ctx, mask, k)?;
-    plan.launch(ctx, Pass::Forward, sizes, mask.is_some(), &[q, k, v, &bound, &o, &lse])?;
+    sizes.check("qkv", qkv, 3)?;
+    let o = Tensor::empty(ctx, &sizes.rows(1), qkv.dtype())?;
+    let lse = Tensor::empty(ctx, &sizes.statistics(), DType::F32)?;
+    let bound = mask_or_none(ctx, mask, sizes)?;
+    plan.launch(ctx, Pass::Forward, sizes, mask.is_some(), &[qkv, &bound, &o, &lse])?;
     Ok((o, lse))
 }
 
-/// Rows of one head as plain numbers, for the twins: `row(head, i)` of a tensor with `rows` rows per head.
-pub(super) struct Heads {
+/// Rows of heads as plain numbers, for the twins: of a tensor whose rows hold some parts of all heads, 3 in qkv, 1 in o.
+pub(super) struct Rows {
     values: Vec<f32>,
-    rows: usize,
-    stride: usize,
+    parts: usize,
+    p: Params,
 }
 
-impl Heads {
-    pub fn new(values: Vec<f32>, rows: u32, cells: u32) -> Self {
-        Self { values, rows: rows as usize, stride: 4 * cells as usize }
+impl Rows {
+    pub const fn new(values: Vec<f32>, parts: usize, p: Params) -> Self {
+        Self { values, parts, p }
     }
 
-    pub fn row(&self, head: usize, i: usize) -> &[f32] {
-        let start = (head * self.rows + i) * self.stride;
-        &self.values[start..start + self.stride]
+    fn range(&self, part: usize, head: usize, token: usize) -> std::ops::Range<usize> {
+        let (heads, width) = (self.p.heads as usize, 4 * self.p.cells as usize);
+        let row = head / heads * self.p.tokens as usize + token;
+        let start = ((row * self.parts + part) * heads + head % heads) * width;
+        start..start + width
     }
 
-    pub fn row_mut(&mut self, head: usize, i: usize) -> &mut [f32] {
-        let start = (head * self.rows + i) * self.stride;
-        &mut self.values[start..start + self.stride]
+    pub fn row(&self, part: usize, head: usize, token: usize) -> &[f32] {
+        &self.values[self.range(part, head, token)]
+    }
+
+    pub fn put(&mut self, part: usize, head: usize, token: usize, values: &[f64]) {
+        let range = self.range(part, head, token);
+        self.values[range].iter_mut().zip(values).for_each(|(to, value)| *to = *value as f32);
     }
 
     pub fn into_values(self) -> Vec<f32> {
         self.values
     }
 }
+
+/// Parts of qkv.
+pub(super) const Q: usize = 0;
+pub(super) const K: usize = 1;
+pub(super) const V: usize = 2;
 
 /// The scalar product of two rows.
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f64 {
@@ -129,15 +130,15 @@ pub(super) fn add_scaled(sum: &mut [f64], factor: f64, row: &[f32]) {
 
 /// Whether key `j` counts for `head`.
 pub(super) fn counts(mask: Option<&[f32]>, p: &Params, head: usize, j: usize) -> bool {
-    let stride = p.keys.next_multiple_of(4) as usize;
+    let stride = p.tokens.next_multiple_of(4) as usize;
     mask.is_none_or(|mask| mask[head / p.heads as usize * stride + j] != 0.0)
 }
 
 /// softmax(q_i k^T scale), with zeros for keys that do not count; the log-sum-exp.
-pub(super) fn softmax(q: &[f32], k: &Heads, mask: Option<&[f32]>, p: &Params, head: usize) -> (Vec<f64>, f64) {
+fn softmax(qkv: &Rows, mask: Option<&[f32]>, p: &Params, head: usize, i: usize) -> (Vec<f64>, f64) {
     let live = |j: &usize| counts(mask, p, head, *j);
-    let score = |j: usize| dot(q, k.row(head, j)) * f64::from(p.scale);
-    let keys = p.keys as usize;
+    let score = |j: usize| dot(qkv.row(Q, head, i), qkv.row(K, head, j)) * f64::from(p.scale);
+    let keys = p.tokens as usize;
     let top = (0..keys).filter(live).map(score).fold(f64::NEG_INFINITY, f64::max);
     let exponential = |j| if live(&j) { (score(j) - top).exp() } else { 0.0 };
     let mut weights: Vec<f64> = (0..keys).map(exponential).collect();
@@ -150,49 +151,52 @@ pub(super) fn softmax(q: &[f32], k: &Heads, mask: Option<&[f32]>, p: &Params, he
 
 pub(super) fn twin(t: &mut Twin<'_>) -> Result<()> {
     let p: Params = t.params();
-    let (q, k, v) = (
-        Heads::new(t.f32(0), p.queries, p.cells),
-        Heads::new(t.f32(1), p.keys, p.cells),
-        Heads::new(t.f32(2), p.keys, p.cells),
-    );
-    let mask = (p.masked != 0).then(|| t.f32(3));
-    let mut o = Heads::new(t.f32(4), p.queries, p.cells);
-    let mut lse = vec![0.0; t.f32(5).len()];
+    let qkv = Rows::new(t.f32(0), 3, p);
+    let mask = (p.masked != 0).then(|| t.f32(1));
+    let mut o = Rows::new(t.f32(2), 1, p);
+    let mut lse = vec![0.0; t.f32(3).len()];
     for head in 0..p.batches as usize {
-        for i in 0..p.queries as usize {
-            let (weights, log_sum) = softmax(q.row(head, i), &k, mask.as_deref(), &p, head);
+        for i in 0..p.tokens as usize {
+            let (weights, log_sum) = softmax(&qkv, mask.as_deref(), &p, head, i);
             let mut sum = vec![0.0; 4 * p.cells as usize];
             for (j, weight) in weights.iter().enumerate() {
-                add_scaled(&mut sum, *weight, v.row(head, j));
+                add_scaled(&mut sum, *weight, qkv.row(V, head, j));
             }
-            o.row_mut(head, i).iter_mut().zip(sum).for_each(|(to, s)| *to = s as f32);
-            lse[head * p.queries.next_multiple_of(4) as usize + i] = log_sum as f32;
+            o.put(0, head, i, &sum);
+            lse[head * p.tokens.next_multiple_of(4) as usize + i] = log_sum as f32;
         }
     }
-    t.put_f32(4, o.into_values());
-    t.put_f32(5, lse);
+    t.put_f32(2, o.into_values());
+    t.put_f32(3, lse);
     Ok(())
 }
 
-/// Samples, heads, queries, keys, head width, share of keys that count.
-pub(super) type CaseSize = (usize, usize, usize, usize, usize, f32);
+/// Samples, heads, tokens, head width, share of keys that count.
+pub(super) type CaseSize = (usize, usize, usize, usize, f32);
 
 /// Sizes of the cases of all attention kernels.
 pub(super) const SIZES: [CaseSize; 9] = [
-    (1, 1, 1, 1, 1, 1.0),
-    (2, 3, 5, 7, 6, 1.0),
-    (1, 2, 33, 16, 16, 1.0),
-    (1, 1, 4, 17, 33, 1.0),
-    (1, 1, 6, 35, 128, 1.0),
-    (3, 2, 7, 21, 8, 0.5),
-    (2, 2, 37, 50, 20, 0.1),
-    (2, 1, 3, 5, 4, 0.0),
-    (2, 2, 67, 77, 40, 0.6),
+    (1, 1, 1, 1, 1.0),
+    (2, 3, 7, 6, 1.0),
+    (1, 2, 16, 16, 1.0),
+    (1, 1, 33, 33, 1.0),
+    (1, 1, 35, 128, 1.0),
+    (3, 2, 21, 8, 0.5),
+    (2, 2, 50, 20, 0.1),
+    (2, 1, 5, 4, 0.0),
+    (2, 2, 77, 40, 0.6),
 ];
 
-/// Mask for a case: none when all keys count.
-pub(super) fn case_mask(ctx: &Context, samples: usize, keys: usize, share: f32) -> Result<Option<Tensor>> {
-    if share < 1.0 { samples::mask(ctx, &[samples, keys], share, 9).map(Some) } else { Ok(None) }
+/// Sizes, qkv and the mask of a case: none when all keys count. A head's width is that of the scale; its cells are full.
+pub(super) fn case_inputs(
+    ctx: &Context,
+    (samples, heads, tokens, width, share): CaseSize,
+    dtype: DType,
+) -> Result<(Sizes, Tensor, Option<Tensor>)> {
+    let sizes = Sizes { samples, heads, tokens, width };
+    let qkv = samples::normal(ctx, &sizes.rows(3), dtype, 1)?;
+    let mask = if share < 1.0 { Some(samples::mask(ctx, &[samples, tokens], share, 9)?) } else { None };
+    Ok((sizes, qkv, mask))
 }
 
 /// Lengths around the blocks, masks, rows without any key, every slice.
@@ -212,15 +216,12 @@ pub(super) fn case_plan(ctx: &Context, sizes: &Sizes, dtype: DType) -> Plan {
 /// The forward pass at some sizes, by the plan that `plan` makes; `rounded`: through weights in halves, which weigh rows of
 /// order one and come to 1.
 pub(super) fn forward_cases(sizes: &[CaseSize], plan: CasePlan, rounded: bool) -> Vec<Case> {
-    let case = |&(b, h, i, j, d, share): &CaseSize| {
-        let tolerance = Tolerance::sum(d + j).with_half_terms(f32::from(u8::from(rounded)));
-        Case::new(format!("{b}x{h} {i}x{j}x{d} mask {share}"), tolerance, move |ctx, dtype| {
-            let q = samples::normal(ctx, &[b, h, i, d], dtype, 1)?;
-            let (k, v) =
-                (samples::normal(ctx, &[b, h, j, d], dtype, 2)?, samples::normal(ctx, &[b, h, j, d], dtype, 3)?);
-            let sizes = Sizes::of(&q, &k)?;
-            let mask = case_mask(ctx, b, j, share)?;
-            let (o, lse) = launch_as(ctx, plan(ctx, &sizes, dtype), &sizes, [&q, &k, &v], mask.as_ref())?;
+    let case = |&size: &CaseSize| {
+        let (b, h, n, d, share) = size;
+        let tolerance = Tolerance::sum(d + n).with_half_terms(f32::from(u8::from(rounded)));
+        Case::new(format!("{b}x{h}x{n}x{d} mask {share}"), tolerance, move |ctx, dtype| {
+            let (sizes, qkv, mask) = case_inputs(ctx, size, dtype)?;
+            let (o, lse) = launch_as(ctx, plan(ctx, &sizes, dtype), &sizes, &qkv, mask.as_ref())?;
             Ok(vec![o, lse])
         })
     };

@@ -4,7 +4,8 @@ use super::attention_backward_key::{self, launch_as};
 use super::attention_backward_query::backward_cases;
 use super::attention_cooperative::{SIZES, case_plan};
 use crate::device::{Kernel, Part};
-use crate::kernels::{Case, Fault};
+use crate::kernels::{Case, Fault, samples};
+use crate::shape::DType;
 
 /// As [`attention_backward_key::KERNEL`], for halves.
 pub static KERNEL: Kernel = Kernel {
@@ -19,18 +20,19 @@ pub static KERNEL: Kernel = Kernel {
 /// As those of [`super::attention_cooperative`].
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    backward_cases(&SIZES, case_plan, true, |ctx, sizes, inputs| {
-        let (dk, dv) = launch_as(ctx, case_plan(ctx, sizes, inputs.q.dtype()), sizes, inputs)?;
-        Ok(vec![dk, dv])
+    backward_cases(&SIZES, case_plan, true, |ctx, sizes, inputs, dqkv| {
+        let delta = samples::normal(ctx, &sizes.statistics(), DType::F32, 4)?;
+        launch_as(ctx, case_plan(ctx, sizes, dqkv.dtype()), sizes, inputs, &delta, dqkv)?;
+        Ok(vec![dqkv.clone()])
     })
 }
 
 /// Wrong texts.
 pub const FAULTS: &[Fault] = &[
-    Fault { find: "b = grown(b, 1.0, lid);", replace: "b = grown(a, 1.0, lid);" },
+    Fault { find: "b = grown(b, 1.0, lid);", replace: "b = grown(b, 0.5, lid);" },
     Fault { find: "vec4(live) &", replace: "" },
-    Fault { find: "< vec4(p.queries));", replace: "<= vec4(p.queries));" },
-    Fault { find: "statistic(head, 1u, query + 4u * cell)", replace: "statistic(head, 1u, query)" },
+    Fault { find: "< vec4(p.tokens));", replace: "<= vec4(p.tokens));" },
+    Fault { find: "delta[statistic(head, query + 4u * cell)]", replace: "delta[statistic(head, query)]" },
     Fault { find: "mask[head / p.heads", replace: "mask[head" },
     Fault { find: "* p.scale;\n        stage(at", replace: ";\n        stage(at" },
 ];

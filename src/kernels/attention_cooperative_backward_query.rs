@@ -18,17 +18,20 @@ pub static KERNEL: Kernel = Kernel {
 /// As those of [`super::attention_cooperative`].
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    backward_cases(&SIZES, case_plan, true, |ctx, sizes, inputs| {
-        Ok(vec![launch_as(ctx, case_plan(ctx, sizes, inputs.q.dtype()), sizes, inputs)?])
+    backward_cases(&SIZES, case_plan, true, |ctx, sizes, inputs, dqkv| {
+        let delta = launch_as(ctx, case_plan(ctx, sizes, dqkv.dtype()), sizes, inputs, dqkv)?;
+        Ok(vec![dqkv.clone(), delta])
     })
 }
 
 /// Wrong texts.
 pub const FAULTS: &[Fault] = &[
-    Fault { find: "(product(row, cell) - delta) * p.scale", replace: "product(row, cell) * p.scale" },
-    Fault { find: "(product(row, cell) - delta) * p.scale", replace: "(product(row, cell) - delta)" },
-    Fault { find: "copy_rows(GRAD, 0u,", replace: "copy_rows(Q, 0u," },
-    Fault { find: "copy_rows(V, OTHER,", replace: "copy_rows(K, OTHER," },
+    Fault { find: "(product(row, cell) - mean) * p.scale", replace: "product(row, cell) * p.scale" },
+    Fault { find: "(product(row, cell) - mean) * p.scale", replace: "(product(row, cell) - mean)" },
+    Fault { find: "copy_rows(GRAD, grads,", replace: "copy_rows(QKV, grads," },
+    Fault { find: "copy_rows(QKV, values,", replace: "copy_rows(QKV, keys," },
     Fault { find: "mask[head / p.heads", replace: "mask[head" },
-    Fault { find: "statistic(head, 0u, query + lid)", replace: "statistic(head, 0u, query)" },
+    Fault { find: "lse[head * rows + mine]", replace: "lse[head * rows + query]" },
+    Fault { find: "select(0.0, mean, query + lid < p.tokens)", replace: "mean" },
+    Fault { find: "select(3u, 1u, buffer == GRAD)", replace: "3u" },
 ];

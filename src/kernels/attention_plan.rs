@@ -37,34 +37,32 @@ impl Pass {
     }
 }
 
-/// Sizes of attention: `q (B, H, I, d)` by `k (B, H, J, d)`.
+/// Sizes of attention. The rows of its tensors hold heads side by side, each in whole cells: heads whose width is no multiple of
+/// 4 have zeros behind them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
     /// B.
     pub samples: usize,
     /// H.
     pub heads: usize,
-    /// I.
-    pub queries: usize,
-    /// J.
-    pub keys: usize,
-    /// d.
+    /// N.
+    pub tokens: usize,
+    /// d, channels of a head.
     pub width: usize,
 }
 
 impl Sizes {
-    /// Of these operands.
+    /// Of a tensor (B, N, 3 H d) that holds queries, keys and values.
     ///
     /// # Errors
-    /// `Error::Shape` when they do not fit together, `Error::Limit` for heads wider than [`MAX_HEAD`].
-    pub fn of(q: &Tensor, k: &Tensor) -> Result<Self> {
-        let (&[samples, heads, queries, width], &[_, _, keys, _]) = (q.dims(), k.dims()) else {
-            let got = format!("{}, {}", q.shape(), k.shape());
-            return Err(Error::shape("attention", "q (B, H, I, d), k (B, H, J, d)", got));
-        };
-        if q.dims()[..2] != k.dims()[..2] || k.dims()[3] != width {
-            return Err(Error::shape("attention", format!("({samples}, {heads}, J, {width})"), k.shape()));
+    /// `Error::Shape` when it does not split into three parts of so many heads, `Error::Limit` for heads wider than [`MAX_HEAD`].
+    pub fn of(qkv: &Tensor, heads: usize) -> Result<Self> {
+        let wrong = || Error::shape("attention", format!("qkv (B, N, 3 x {heads} heads x d)"), qkv.shape());
+        let &[samples, tokens, columns] = qkv.dims() else { return Err(wrong()) };
+        if heads == 0 || !columns.is_multiple_of(3 * heads) {
+            return Err(wrong());
         }
+        let width = columns / (3 * heads);
         if width > MAX_HEAD {
             return Err(Error::Limit {
                 what: "width of an attention head".into(),
@@ -73,7 +71,40 @@ impl Sizes {
                 advice: "use more heads",
             });
         }
-        Ok(Self { samples, heads, queries, keys, width })
+        Ok(Self { samples, heads, tokens, width })
+    }
+
+    /// d in whole cells.
+    #[must_use]
+    pub const fn padded(&self) -> usize {
+        self.width.next_multiple_of(4)
+    }
+
+    /// Shape of a tensor of tokens whose rows hold so many parts of all heads: 3 for qkv, 1 for o.
+    #[must_use]
+    pub const fn rows(&self, parts: usize) -> [usize; 3] {
+        [self.samples, self.tokens, parts * self.heads * self.padded()]
+    }
+
+    /// Shape of what is kept of each row of scores.
+    #[must_use]
+    pub const fn statistics(&self) -> [usize; 3] {
+        [self.samples, self.heads, self.tokens]
+    }
+
+    pub(super) fn check(&self, what: &str, tensor: &Tensor, parts: usize) -> Result<()> {
+        Self::agree(what, tensor, self.rows(parts))
+    }
+
+    pub(super) fn check_statistics(&self, what: &str, tensor: &Tensor) -> Result<()> {
+        Self::agree(what, tensor, self.statistics())
+    }
+
+    fn agree(what: &str, tensor: &Tensor, dims: [usize; 3]) -> Result<()> {
+        if tensor.dims() == dims {
+            return Ok(());
+        }
+        Err(Error::shape("attention", format!("{what} {dims:?}"), tensor.shape()))
     }
 
     const fn cells(&self) -> usize {
@@ -111,9 +142,8 @@ impl Plan {
         if let Some(tile) = cooperative(ctx, sizes, dtype) {
             return Self::Cooperative(tile);
         }
-        let others = if pass == Pass::Key { sizes.queries } else { sizes.keys };
         // Wide blocks pay off where there are many rows, and on GPUs their registers are missing elsewhere.
-        let block = match others {
+        let block = match sizes.tokens {
             _ if !software => 4,
             0..16 => 4,
             16..64 => 8,
@@ -158,14 +188,13 @@ impl Plan {
             Self::Registers { slice, workgroup, .. } => (4, *workgroup, *slice),
             Self::Cooperative(tile) => (1, tile.workgroup, tile.matrix.size()),
         };
-        let rows = if pass == Pass::Key { sizes.keys } else { sizes.queries };
         let (batches, cells) = (sizes.samples * sizes.heads, sizes.cells());
-        let (tiles, slices) = (rows.div_ceil(rows_each * workgroup), cells.div_ceil(slice));
+        let (tiles, slices) = (sizes.tokens.div_ceil(rows_each * workgroup), cells.div_ceil(slice));
         let params = Params {
             batches: batches as u32,
             heads: sizes.heads as u32,
-            queries: sizes.queries as u32,
-            keys: sizes.keys as u32,
+            tokens: sizes.tokens as u32,
+            row: (sizes.heads * cells) as u32,
             cells: cells as u32,
             tiles: tiles as u32,
             slices: slices as u32,
@@ -178,7 +207,7 @@ impl Plan {
             Pass::Query => (2, 1),
             Pass::Key => (2, 2),
         };
-        let one = 8.0 * (batches * sizes.queries * sizes.keys * cells) as f64;
+        let one = 8.0 * (batches * sizes.tokens * sizes.tokens * cells) as f64;
         let launch = Launch::new(self.kernel(pass)).tensors(tensors).params(&params);
         let launch = match self {
             Self::Registers { block, .. } => launch
@@ -203,12 +232,12 @@ fn cooperative(ctx: &Context, sizes: &Sizes, dtype: DType) -> Option<attention_c
 }
 
 /// The class that a measured choice holds for: storage, tokens and the width of heads each rounded to a power of two, as in
-/// `attention forward f16 256 256 64`.
+/// `attention forward f16 256 64`.
 #[must_use]
 pub fn class(pass: Pass, sizes: &Sizes, dtype: DType) -> String {
     let power = |n: usize| 1_u64 << (n.max(1) as f64).log2().round() as u32;
-    let (queries, keys, width) = (power(sizes.queries), power(sizes.keys), power(sizes.width));
-    format!("attention {} {dtype} {queries} {keys} {width}", pass.name())
+    let (tokens, width) = (power(sizes.tokens), power(sizes.width));
+    format!("attention {} {dtype} {tokens} {width}", pass.name())
 }
 
 /// What may compute the passes on this context's device, each with its name in a table of measured choices.
@@ -245,7 +274,7 @@ mod tests {
 
     #[test]
     fn plans_are_these() {
-        let sizes = |tokens, width| Sizes { samples: 1, heads: 1, queries: tokens, keys: tokens, width };
+        let sizes = |tokens, width| Sizes { samples: 1, heads: 1, tokens, width };
         let host = Context::cpu().capabilities().clone();
         let gpu = Capabilities { software: false, ..host.clone() };
         let matrices = |matrix, workgroup_bytes| {

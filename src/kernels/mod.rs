@@ -30,7 +30,6 @@ pub mod attention_cooperative;
 pub mod attention_cooperative_backward_key;
 pub mod attention_cooperative_backward_query;
 pub mod attention_plan;
-pub mod attention_statistics;
 pub mod cast;
 pub mod channel_sum;
 pub mod clamp;
@@ -73,9 +72,8 @@ pub mod matmul_plan;
 pub mod matmul_sum;
 pub mod matmul_tiled;
 mod matmul_twin;
-pub mod merge_heads;
-pub mod merge_qkv;
 pub mod overflow_check;
+pub mod pad_heads;
 pub mod patch_conv;
 pub mod patch_conv_transposed;
 pub mod patch_conv_transposed_any;
@@ -93,7 +91,6 @@ pub mod scale_shift_backward_scale;
 pub mod scatter_tokens;
 pub mod softmax;
 pub mod softmax_backward;
-pub mod split_heads;
 pub mod step_control;
 pub mod sum_squares;
 pub mod top_k;
@@ -112,7 +109,6 @@ pub static ALL: &[Entry] = &[
     entry!(attention_cooperative, attention_cooperative::missing),
     entry!(attention_cooperative_backward_key, attention_cooperative::missing),
     entry!(attention_cooperative_backward_query, attention_cooperative::missing),
-    entry!(attention_statistics),
     entry!(cast),
     entry!(channel_sum),
     entry!(clamp),
@@ -151,9 +147,8 @@ pub static ALL: &[Entry] = &[
     entry!(matmul_cooperative, matmul_cooperative::missing),
     entry!(matmul_sum),
     entry!(matmul_tiled),
-    entry!(merge_heads),
-    entry!(merge_qkv),
     entry!(overflow_check),
+    entry!(pad_heads),
     entry!(patch_conv),
     entry!(patch_conv_transposed),
     entry!(patch_conv_transposed_any),
@@ -171,7 +166,6 @@ pub static ALL: &[Entry] = &[
     entry!(scatter_tokens),
     entry!(softmax),
     entry!(softmax_backward),
-    entry!(split_heads),
     entry!(step_control),
     entry!(sum_squares),
     entry!(top_k),

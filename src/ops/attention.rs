@@ -2,31 +2,48 @@
 
 use crate::error::Result;
 use crate::kernels::attention_backward_query::Inputs;
-use crate::kernels::{
-    attention, attention_backward_key, attention_backward_query, attention_statistics, merge_heads, merge_qkv,
-    split_heads,
-};
+use crate::kernels::attention_plan::Sizes;
+use crate::kernels::{attention, attention_backward_key, attention_backward_query, pad_heads};
 use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
 /// qkv (B, N, 3 H d) to (B, N, H d). `key_mask` (B, N) f32: a token with 0 is never attended to; a row without any key
 /// gives 0.
 ///
+/// The kernels read and write the heads of tokens where the linear layers have them; only heads whose width is no multiple of 4 are
+/// copied, into whole cells.
+///
 /// # Errors
 /// `Error::Shape` when the width is no multiple of 3 heads, `Error::Limit` for very wide heads.
 pub fn attention(tape: &mut Tape, qkv: &Var, heads: usize, key_mask: Option<&Tensor>) -> Result<Var> {
     let ctx = tape.context();
-    let part = |i| split_heads::launch(ctx, qkv.value(), heads, 3, i);
-    let (q, k, v) = (part(0)?, part(1)?, part(2)?); // (B, H, N, d)
-    let (o, lse) = attention::launch(ctx, &q, &k, &v, key_mask)?;
-    let y = merge_heads::launch(ctx, &o)?;
-    Ok(tape.push(Attention { q, k, v, o, lse, key_mask: key_mask.cloned() }, &[qkv], y))
+    let sizes = Sizes::of(qkv.value(), heads)?;
+    let padded = in_cells(&sizes, qkv.value())?;
+    let (o, lse) = attention::launch(ctx, &sizes, &padded, key_mask)?;
+    let y = cut_back(&sizes, &o)?;
+    Ok(tape.push(Attention { sizes, qkv: padded, o, lse, key_mask: key_mask.cloned() }, &[qkv], y))
+}
+
+fn in_cells(sizes: &Sizes, x: &Tensor) -> Result<Tensor> {
+    if sizes.width == sizes.padded() {
+        Ok(x.clone())
+    } else {
+        pad_heads::launch(x.context(), x, sizes.width, sizes.padded())
+    }
+}
+
+fn cut_back(sizes: &Sizes, x: &Tensor) -> Result<Tensor> {
+    if sizes.width == sizes.padded() {
+        Ok(x.clone())
+    } else {
+        pad_heads::launch(x.context(), x, sizes.padded(), sizes.width)
+    }
 }
 
 struct Attention {
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    sizes: Sizes,
+    /// (B, N, 3 H d), in whole cells, as all that follows.
+    qkv: Tensor,
     o: Tensor,
     /// Log-sum-exp of each row of scores.
     lse: Tensor,
@@ -39,20 +56,13 @@ impl Op for Attention {
     }
 
     fn backward(&self, grad: &Tensor, _needs: &Needs) -> Result<Vec<Option<Tensor>>> {
-        let ctx = grad.context();
-        let grad = split_heads::launch(ctx, grad, self.q.dims()[1], 1, 0)?;
-        let statistics = attention_statistics::launch(ctx, &self.o, &grad, &self.lse)?;
-        let inputs = Inputs {
-            q: &self.q,
-            k: &self.k,
-            v: &self.v,
-            grad: &grad,
-            mask: self.key_mask.as_ref(),
-            statistics: &statistics,
-        };
-        let dq = attention_backward_query::launch(ctx, &inputs)?;
-        let (dk, dv) = attention_backward_key::launch(ctx, &inputs)?;
-        Ok(vec![Some(merge_qkv::launch(ctx, &dq, &dk, &dv)?)])
+        let (ctx, Self { sizes, qkv, o, lse, key_mask }) = (grad.context(), self);
+        let grad = in_cells(sizes, grad)?;
+        let dqkv = Tensor::empty(ctx, qkv.dims(), qkv.dtype())?;
+        let inputs = Inputs { qkv, o, grad: &grad, mask: key_mask.as_ref(), lse };
+        let delta = attention_backward_query::launch(ctx, sizes, &inputs, &dqkv)?;
+        attention_backward_key::launch(ctx, sizes, &inputs, &delta, &dqkv)?;
+        Ok(vec![Some(cut_back(sizes, &dqkv)?)])
     }
 }
 

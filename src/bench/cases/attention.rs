@@ -1,18 +1,20 @@
-//! Attention: forward, the numbers kept for its gradient, and the two kernels of the gradient.
+//! Attention: forward, and the two kernels of the gradient.
 
-use super::{Shapes, twinned};
+use super::Shapes;
 use crate::bench::case::{Case, Check, Make, Work};
 use crate::device::Context;
 use crate::error::Result;
 use crate::kernels::attention_backward_query::Inputs;
-use crate::kernels::attention_plan::Pass;
-use crate::kernels::{
-    Tolerance, attention, attention_backward_key, attention_backward_query, attention_statistics, samples,
-};
+use crate::kernels::attention_plan::{Pass, Sizes};
+use crate::kernels::{Tolerance, attention, attention_backward_key, attention_backward_query, samples};
 use crate::shape::DType;
-use crate::tensor::Tensor;
 
-/// A pass of attention over samples and heads, with as many keys as queries.
+/// Parts of qkv.
+const Q: usize = 0;
+const K: usize = 1;
+const V: usize = 2;
+
+/// A pass of attention over samples and heads.
 #[derive(Clone, Copy)]
 pub(crate) struct Heads {
     pub kind: Pass,
@@ -23,9 +25,7 @@ pub(crate) struct Heads {
 }
 
 pub(super) fn cases(shapes: &Shapes) -> Vec<Case> {
-    let mut cases: Vec<_> = passes(shapes).into_iter().map(Heads::case).collect();
-    cases.extend(passes(shapes).first().map(|forward| forward.statistics()));
-    cases
+    passes(shapes).into_iter().map(Heads::case).collect()
 }
 
 /// The passes behind the cases, the forward one first.
@@ -34,12 +34,13 @@ pub(crate) fn passes(shapes: &Shapes) -> Vec<Heads> {
     Pass::ALL.into_iter().map(|kind| Heads { kind, samples, heads, tokens, width }).collect()
 }
 
-/// q, k, v, and the gradient of the output.
-type Four = (Tensor, Tensor, Tensor, Tensor);
-
 impl Heads {
     const fn elements(&self) -> usize {
         self.samples * self.heads * self.tokens * self.width
+    }
+
+    pub const fn sizes(&self) -> Sizes {
+        Sizes { samples: self.samples, heads: self.heads, tokens: self.tokens, width: self.width }
     }
 
     fn label(&self) -> String {
@@ -50,7 +51,7 @@ impl Heads {
         // Products of (tokens, width) by (width, tokens) or the like; tensors of one head that are read and written.
         let (kernel, what, products, tensors) = match self.kind {
             Pass::Forward => ("attention", "", 2, 4),
-            Pass::Query => ("attention_backward_query", " dQ", 3, 5),
+            Pass::Query => ("attention_backward_query", " dQ", 3, 6),
             Pass::Key => ("attention_backward_key", " dK, dV", 4, 6),
         };
         let make: Make = Box::new(move |ctx, dtype, seed| self.work(ctx, dtype, seed));
@@ -73,99 +74,98 @@ impl Heads {
         }
     }
 
-    fn draw(self, ctx: &Context, dtype: DType, seed: u64) -> Result<Four> {
-        let dims = [self.samples, self.heads, self.tokens, self.width];
-        let one = |i| samples::normal(ctx, &dims, dtype, 4 * seed + i);
-        Ok((one(0)?, one(1)?, one(2)?, one(3)?))
-    }
-
     fn work(self, ctx: &Context, dtype: DType, seed: u64) -> Result<Work> {
-        let (q, k, v, grad) = self.draw(ctx, dtype, seed)?;
-        let inputs = [q.clone(), k.clone(), v.clone(), grad.clone()];
-        let inputs = [&inputs[0], &inputs[1], &inputs[2], &inputs[3]];
+        let sizes = self.sizes();
+        let draw = |parts, i| samples::normal(ctx, &sizes.rows(parts), dtype, 4 * seed + i);
+        let (qkv, grad) = (draw(3, 0)?, draw(1, 1)?);
         if self.kind == Pass::Forward {
-            return Ok(Work::new(&inputs, move |ctx| {
-                let (o, lse) = attention::launch(ctx, &q, &k, &v, None)?;
+            return Ok(Work::new(&[&qkv.clone()], move |ctx| {
+                let (o, lse) = attention::launch(ctx, &sizes, &qkv, None)?;
                 Ok(vec![o, lse])
             }));
         }
-        let (o, lse) = attention::launch(ctx, &q, &k, &v, None)?;
-        let statistics = attention_statistics::launch(ctx, &o, &grad, &lse)?;
+        let (o, lse) = attention::launch(ctx, &sizes, &qkv, None)?;
+        // Each pass writes its thirds and leaves the others as they were.
+        let (dqkv, before) = (draw(3, 2)?, draw(3, 2)?);
+        let inputs = Inputs { qkv: &qkv, o: &o, grad: &grad, mask: None, lse: &lse };
+        let delta = attention_backward_query::launch(ctx, &sizes, &inputs, &draw(3, 3)?)?;
         let kind = self.kind;
-        let [a, b, c, d] = inputs;
-        Ok(Work::new(&[a, b, c, d, &o], move |ctx| {
-            let inputs = Inputs { q: &q, k: &k, v: &v, grad: &grad, mask: None, statistics: &statistics };
-            Ok(match kind {
-                Pass::Key => {
-                    let (dk, dv) = attention_backward_key::launch(ctx, &inputs)?;
-                    vec![dk, dv]
-                }
-                _ => vec![attention_backward_query::launch(ctx, &inputs)?],
-            })
+        Ok(Work::new(&[&qkv.clone(), &grad.clone(), &o.clone(), &before], move |ctx| {
+            let inputs = Inputs { qkv: &qkv, o: &o, grad: &grad, mask: None, lse: &lse };
+            if kind == Pass::Query {
+                let delta = attention_backward_query::launch(ctx, &sizes, &inputs, &dqkv)?;
+                return Ok(vec![dqkv.clone(), delta]);
+            }
+            attention_backward_key::launch(ctx, &sizes, &inputs, &delta, &dqkv)?;
+            Ok(vec![dqkv.clone()])
         }))
     }
 
-    fn statistics(&self) -> Case {
-        let this = *self;
-        let (elements, rows) = (self.elements(), self.samples * self.heads * self.tokens);
-        let cost = (2.0 * elements as f64, 2 * elements, 3 * rows);
-        let tolerance = Tolerance::sum(self.width);
-        twinned("attention_statistics", self.label(), cost, tolerance, move |ctx, dtype, seed| {
-            let (o, _, _, grad) = this.draw(ctx, dtype, seed)?;
-            let lse = samples::normal(ctx, &o.dims()[..3], DType::F32, seed + 9)?;
-            Ok(Work::new(&[&o.clone(), &grad.clone()], move |ctx| {
-                Ok(vec![attention_statistics::launch(ctx, &o, &grad, &lse)?])
-            }))
-        })
+    /// A row of one head of an input whose rows hold so many parts of all heads.
+    fn row<'a>(&self, input: &'a [f32], parts: usize, part: usize, head: usize, i: usize) -> &'a [f32] {
+        let width = self.sizes().padded();
+        let token = head / self.heads * self.tokens + i;
+        let start = ((token * parts + part) * self.heads + head % self.heads) * width;
+        &input[start..start + width]
     }
 
-    /// A row of one head of an input.
-    fn row<'a>(&self, inputs: &'a [Vec<f32>], input: usize, head: usize, i: usize) -> &'a [f32] {
-        let start = (head * self.tokens + i) * self.width;
-        &inputs[input][start..start + self.width]
+    /// A query, key or value.
+    fn part<'a>(&self, inputs: &'a [Vec<f32>], part: usize, head: usize, i: usize) -> &'a [f32] {
+        self.row(&inputs[0], 3, part, head, i)
     }
 
     /// Scaled scores of query `i`, their probabilities, and the log of their sum.
     fn probabilities(&self, inputs: &[Vec<f32>], head: usize, i: usize) -> (Vec<f64>, f64) {
         let scale = 1.0 / (self.width as f64).sqrt();
-        let q = self.row(inputs, 0, head, i);
-        let scores: Vec<_> = (0..self.tokens).map(|j| scale * dot(q, self.row(inputs, 1, head, j))).collect();
+        let q = self.part(inputs, Q, head, i);
+        let scores: Vec<_> = (0..self.tokens).map(|j| scale * dot(q, self.part(inputs, K, head, j))).collect();
         let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let sum: f64 = scores.iter().map(|s| (s - top).exp()).sum();
         (scores.iter().map(|s| (s - top).exp() / sum).collect(), top + sum.ln())
     }
 
-    /// Probabilities of query `i`, and the gradients of its scores: P (dP - dO . O), dP = dO V^T. O is given, rounded as it
-    /// is stored: that is what the kernels read.
-    fn score_gradients(&self, inputs: &[Vec<f32>], head: usize, i: usize) -> (Vec<f64>, Vec<f64>) {
+    /// dO . O of query `i`. O is given, rounded as it is stored: that is what the kernels read.
+    fn delta(&self, inputs: &[Vec<f32>], head: usize, i: usize) -> f64 {
+        dot(self.row(&inputs[1], 1, 0, head, i), self.row(&inputs[2], 1, 0, head, i))
+    }
+
+    /// The gradients of the scores of query `i`: P (dP - dO . O), dP = dO V^T.
+    fn score_gradients(&self, inputs: &[Vec<f32>], head: usize, i: usize) -> Vec<f64> {
         let (p, _) = self.probabilities(inputs, head, i);
-        let grad = self.row(inputs, 3, head, i);
-        let dp: Vec<_> = (0..self.tokens).map(|j| dot(grad, self.row(inputs, 2, head, j))).collect();
-        let mean = dot(grad, self.row(inputs, 4, head, i));
-        let ds = p.iter().zip(&dp).map(|(p, d)| p * (d - mean)).collect();
-        (p, ds)
+        let grad = self.row(&inputs[1], 1, 0, head, i);
+        let dp = (0..self.tokens).map(|j| dot(grad, self.part(inputs, V, head, j)));
+        let mean = self.delta(inputs, head, i);
+        p.iter().zip(dp).map(|(p, d)| p * (d - mean)).collect()
     }
 
     fn expected(self, inputs: &[Vec<f32>], output: usize, element: usize) -> f64 {
-        if (self.kind, output) == (Pass::Forward, 1) {
-            return self.probabilities(inputs, element / self.tokens, element % self.tokens).1;
+        if output == 1 {
+            let (head, i) = (element / self.tokens, element % self.tokens);
+            let forward = self.kind == Pass::Forward;
+            return if forward { self.probabilities(inputs, head, i).1 } else { self.delta(inputs, head, i) };
         }
-        let (c, row) = (element % self.width, element / self.width);
-        let (head, i) = (row / self.tokens, row % self.tokens);
-        let at = |input, j| f64::from(self.row(inputs, input, head, j)[c]);
+        // The place in a row of o, or of qkv, and the row.
+        let parts = if self.kind == Pass::Forward { 1 } else { 3 };
+        let width = self.sizes().padded();
+        let (c, at) = (element % width, element / width);
+        let (part, token) = (at / self.heads % parts, at / self.heads / parts);
+        let (head, i) = (token / self.tokens * self.heads + at % self.heads, token % self.tokens);
+        let value = |part, j| f64::from(self.part(inputs, part, head, j)[c]);
+        let grad = |j| f64::from(self.row(&inputs[1], 1, 0, head, j)[c]);
         let scale = 1.0 / (self.width as f64).sqrt();
         let all = 0..self.tokens;
-        match (self.kind, output) {
+        match (self.kind, part) {
             (Pass::Forward, _) => {
                 let (p, _) = self.probabilities(inputs, head, i);
-                all.map(|j| p[j] * at(2, j)).sum()
+                all.map(|j| p[j] * value(V, j)).sum()
             }
-            (Pass::Query, _) => {
-                let (_, ds) = self.score_gradients(inputs, head, i);
-                all.map(|j| scale * ds[j] * at(1, j)).sum()
+            (Pass::Query, Q) => {
+                let ds = self.score_gradients(inputs, head, i);
+                all.map(|j| scale * ds[j] * value(K, j)).sum()
             }
-            (Pass::Key, 0) => all.map(|j| scale * self.score_gradients(inputs, head, j).1[i] * at(0, j)).sum(),
-            (Pass::Key, _) => all.map(|j| self.probabilities(inputs, head, j).0[i] * at(3, j)).sum(),
+            (Pass::Key, K) => all.map(|j| scale * self.score_gradients(inputs, head, j)[i] * value(Q, j)).sum(),
+            (Pass::Key, V) => all.map(|j| self.probabilities(inputs, head, j).0[i] * grad(j)).sum(),
+            _ => f64::from(inputs[3][element]),
         }
     }
 }
