@@ -166,13 +166,16 @@ pub enum EpilogueKind {
     BiasGelu,
     /// Plus a bias row, plus a residual of the result's shape.
     BiasResidual,
+    /// Times the slope of GELU where its argument was: the gradient behind a [`Self::BiasGelu`].
+    GeluSlope,
     /// Plus one value of the bias for each channel, where the result is images.
     BiasChannel,
 }
 
 impl EpilogueKind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::None, Self::Bias, Self::BiasGelu, Self::BiasResidual, Self::BiasChannel];
+    pub const ALL: [Self; 6] =
+        [Self::None, Self::Bias, Self::BiasGelu, Self::BiasResidual, Self::GeluSlope, Self::BiasChannel];
 
     /// Name as in `--epilogue`.
     #[must_use]
@@ -182,6 +185,7 @@ impl EpilogueKind {
             Self::Bias => "bias",
             Self::BiasGelu => "bias_gelu",
             Self::BiasResidual => "bias_residual",
+            Self::GeluSlope => "gelu_slope",
             Self::BiasChannel => "bias_channel",
         }
     }
@@ -198,6 +202,9 @@ impl EpilogueKind {
             Self::BiasResidual => {
                 ("parts/epilogue_bias_residual.wgsl", include_str!("../../shaders/parts/epilogue_bias_residual.wgsl"))
             }
+            Self::GeluSlope => {
+                ("parts/epilogue_gelu_slope.wgsl", include_str!("../../shaders/parts/epilogue_gelu_slope.wgsl"))
+            }
             Self::BiasChannel => {
                 ("parts/epilogue_bias_channel.wgsl", include_str!("../../shaders/parts/epilogue_bias_channel.wgsl"))
             }
@@ -210,11 +217,13 @@ impl EpilogueKind {
         const BIAS: &[Binding] = &[Binding::stored("bias")];
         const BIAS_GELU: &[Binding] = &[Binding::stored("bias"), Binding::stored_mut("pre_activation")];
         const BIAS_RESIDUAL: &[Binding] = &[Binding::stored("bias"), Binding::stored("residual")];
+        const PRE_ACTIVATION: &[Binding] = &[Binding::stored("pre_activation")];
         match self {
             Self::None => &[],
             Self::Bias | Self::BiasChannel => BIAS,
             Self::BiasGelu => BIAS_GELU,
             Self::BiasResidual => BIAS_RESIDUAL,
+            Self::GeluSlope => PRE_ACTIVATION,
         }
     }
 }

@@ -20,6 +20,8 @@ pub enum Epilogue<'a> {
     BiasGelu { bias: &'a View, pre_activation: &'a View },
     /// Plus `bias`, plus `residual` of the result's shape.
     BiasResidual { bias: &'a View, residual: &'a View },
+    /// Times the slope of GELU at `pre_activation`, of the result's shape.
+    GeluSlope { pre_activation: &'a View },
     /// Plus one value of `bias` for each channel, where the result is images.
     BiasChannel(&'a View),
 }
@@ -33,6 +35,7 @@ impl Epilogue<'_> {
             Self::Bias(_) => EpilogueKind::Bias,
             Self::BiasGelu { .. } => EpilogueKind::BiasGelu,
             Self::BiasResidual { .. } => EpilogueKind::BiasResidual,
+            Self::GeluSlope { .. } => EpilogueKind::GeluSlope,
             Self::BiasChannel(_) => EpilogueKind::BiasChannel,
         }
     }
@@ -78,6 +81,7 @@ impl<'a> Launch<'a> {
         match epilogue {
             Epilogue::None => {}
             Epilogue::Bias(bias) | Epilogue::BiasChannel(bias) => self.tensors.push(bias),
+            Epilogue::GeluSlope { pre_activation } => self.tensors.push(pre_activation),
             Epilogue::BiasGelu { bias, pre_activation } => self.tensors.extend([bias, pre_activation]),
             Epilogue::BiasResidual { bias, residual } => self.tensors.extend([bias, residual]),
         }

@@ -53,8 +53,9 @@ impl Source {
             ("parts/params_uniform.wgsl", include_str!("../../shaders/parts/params_uniform.wgsl"))
         });
         for part in kernel.parts.iter().filter(|part| **part != Part::Cells) {
-            // GELU is also what the bias_gelu epilogue needs: the kernel lists it, other epilogues go without.
-            if *part != Part::Gelu || !kernel.epilogues || variant.epilogue == EpilogueKind::BiasGelu {
+            // GELU is what two epilogues need: kernels that have epilogues list it, and other epilogues go without.
+            let gelu = matches!(variant.epilogue, EpilogueKind::BiasGelu | EpilogueKind::GeluSlope);
+            if *part != Part::Gelu || !kernel.epilogues || gelu {
                 source.push(part.file(variant.lanes, variant.matrix));
             }
         }

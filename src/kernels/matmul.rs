@@ -323,6 +323,7 @@ pub(super) fn check(m: &Batched, [a, b, c]: [&Tensor; 3], epilogue: Epilogue<'_>
         Epilogue::BiasChannel(bias) => {
             needs.push(("bias", bias, m.images.map_or(bias_reach, |images| images.channels.div_ceil(4))));
         }
+        Epilogue::GeluSlope { pre_activation } => needs.push(("pre-activation", pre_activation, c_reach)),
         Epilogue::BiasGelu { bias, pre_activation: other } | Epilogue::BiasResidual { bias, residual: other } => {
             needs.extend([("bias", bias, bias_reach), ("pre-activation or residual", other, c_reach)]);
         }

@@ -23,13 +23,17 @@ impl<F> Run for F where
 }
 
 /// The four forms at each size, each with an epilogue of its own, the last one with a result in f32. Sizes share their
-/// pipelines, which software drivers compile slowly, unless `rotate` gives each size other epilogues.
+/// pipelines, which software drivers compile slowly, unless `rotate` gives each size other epilogues. The last size also has the
+/// product in front of a GELU's gradient.
 pub(super) fn forms(name: &str, rotate: bool, sizes: &[Size], run: impl Run) -> Vec<Case> {
     let mut cases = Vec::new();
     for (i, &(m, n, k)) in sizes.iter().enumerate() {
-        for (f, (trans_a, trans_b)) in [(false, false), (false, true), (true, true), (true, false)].iter().enumerate() {
+        let last = i + 1 == sizes.len();
+        let all = [(false, false), (false, true), (true, true), (true, false), (false, false)];
+        for (f, (trans_a, trans_b)) in all.iter().take(if last { 5 } else { 4 }).enumerate() {
             let (form, run) = (Matmul { trans_a: *trans_a, trans_b: *trans_b }, run.clone());
-            let kind = EpilogueKind::ALL[(if rotate { i + f } else { f }) % 4];
+            let kind =
+                if f == 4 { EpilogueKind::GeluSlope } else { EpilogueKind::ALL[(if rotate { i + f } else { f }) % 4] };
             let wide = f == 3 && (i % 2 == 0 || !rotate);
             let label = format!("{name}, {m}x{n}x{k} {form:?} {}", kind.name());
             cases.push(Case::new(label, Tolerance::sum(k + 2), move |ctx, dtype| {
@@ -59,6 +63,7 @@ pub(super) fn product(
         EpilogueKind::Bias => Epilogue::Bias(&bias),
         EpilogueKind::BiasChannel => Epilogue::BiasChannel(&bias),
         EpilogueKind::BiasGelu => Epilogue::BiasGelu { bias: &bias, pre_activation: &pre_activation },
+        EpilogueKind::GeluSlope => Epilogue::GeluSlope { pre_activation: &residual },
         EpilogueKind::BiasResidual => Epilogue::BiasResidual { bias: &bias, residual: &residual },
     };
     let c = Tensor::empty(ctx, &[m, n], out)?;

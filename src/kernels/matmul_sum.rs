@@ -58,8 +58,7 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
     let p: Params = t.params();
     let (x, mut c) = (t.f32(0), t.f32(1));
     let kind = t.epilogue();
-    let bias = if kind == EpilogueKind::None { Vec::new() } else { t.f32(2) };
-    let mut other = if kind.bindings().len() > 1 { t.f32(3) } else { Vec::new() };
+    let (bias, mut other) = matmul_twin::buffers(t, 2);
     let (rows, stride) = (p.rows as usize, 4 * p.cells as usize);
     for row in 0..rows {
         for column in 0..stride {

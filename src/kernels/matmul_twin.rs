@@ -1,5 +1,6 @@
 //! The formula of a product, for the twins of all its variants.
 
+use super::gelu_backward::gelu_slope;
 use super::matmul::Params;
 use super::matmul_images::{Images, Operand};
 use crate::device::{EpilogueKind, Twin};
@@ -10,8 +11,7 @@ pub(super) fn twin(t: &mut Twin<'_>) -> Result<()> {
     let p: Params = t.params();
     let (a, b, mut c) = (t.f32(0), t.f32(1), t.f32(2));
     let kind = t.epilogue();
-    let bias = if kind == EpilogueKind::None { Vec::new() } else { t.f32(3) };
-    let mut other = if kind.bindings().len() > 1 { t.f32(4) } else { Vec::new() };
+    let (bias, mut other) = buffers(t, 3);
     let (trans_a, trans_b) = (t.flag("TRANS_A"), t.flag("TRANS_B"));
     let images = images(t);
     let at = |operand: Operand, trans: bool, [batch, stride]: [u32; 2], row: u32, column: u32| match images {
@@ -63,7 +63,17 @@ fn images(t: &Twin<'_>) -> Option<Images> {
     Some(Images { of, channels: size("CHANNELS"), side: size("SIDE"), across: size("ACROSS") })
 }
 
-/// One value with its epilogue; `other` is the residual, or takes the value before GELU.
+/// What the epilogue's buffers hold, the first of them being buffer `first`: the bias, and what lies as the result does.
+pub(super) fn buffers(t: &Twin<'_>, first: usize) -> (Vec<f32>, Vec<f32>) {
+    match t.epilogue() {
+        EpilogueKind::None => (Vec::new(), Vec::new()),
+        EpilogueKind::GeluSlope => (Vec::new(), t.f32(first)),
+        EpilogueKind::Bias | EpilogueKind::BiasChannel => (t.f32(first), Vec::new()),
+        EpilogueKind::BiasGelu | EpilogueKind::BiasResidual => (t.f32(first), t.f32(first + 1)),
+    }
+}
+
+/// One value with its epilogue; `other` is the residual or the argument of GELU, or takes the value before GELU.
 pub(super) fn finish(kind: EpilogueKind, sum: f64, bias: Option<f32>, other: Option<&mut f32>) -> f32 {
     let x = sum + f64::from(bias.unwrap_or_default());
     match (kind, other) {
@@ -72,6 +82,7 @@ pub(super) fn finish(kind: EpilogueKind, sum: f64, bias: Option<f32>, other: Opt
             gelu(x) as f32
         }
         (EpilogueKind::BiasResidual, Some(residual)) => (x + f64::from(*residual)) as f32,
+        (EpilogueKind::GeluSlope, Some(pre_activation)) => (x * f64::from(gelu_slope(*pre_activation))) as f32,
         _ => x as f32,
     }
 }

@@ -25,12 +25,16 @@ impl Linear {
         })
     }
 
+    fn vars(&self, tape: &mut Tape) -> [Var; 2] {
+        [self.weight.var(tape), self.bias.var(tape)]
+    }
+
     /// x (.., in) to (.., out).
     ///
     /// # Errors
     /// `Error::Shape`, or what a launch reports.
     pub fn forward(&self, tape: &mut Tape, x: &Var) -> Result<Var> {
-        let (weight, bias) = (self.weight.var(tape), self.bias.var(tape));
+        let [weight, bias] = self.vars(tape);
         ops::linear::linear(tape, x, &weight, Some(&bias))
     }
 
@@ -39,7 +43,7 @@ impl Linear {
     /// # Errors
     /// As [`Linear::forward`].
     pub fn forward_gelu(&self, tape: &mut Tape, x: &Var) -> Result<Var> {
-        let (weight, bias) = (self.weight.var(tape), self.bias.var(tape));
+        let [weight, bias] = self.vars(tape);
         ops::linear::linear_gelu(tape, x, &weight, &bias)
     }
 
@@ -48,7 +52,7 @@ impl Linear {
     /// # Errors
     /// As [`Linear::forward`].
     pub fn forward_residual(&self, tape: &mut Tape, x: &Var, residual: &Var) -> Result<Var> {
-        let (weight, bias) = (self.weight.var(tape), self.bias.var(tape));
+        let [weight, bias] = self.vars(tape);
         ops::linear::linear_residual(tape, x, &weight, &bias, residual)
     }
 }
@@ -121,8 +125,8 @@ impl Block {
         let mixed = ops::attention::attention(tape, &qkv, self.heads, key_mask)?; // (B, N, D)
         let x = self.proj.forward_residual(tape, &mixed, x)?;
         let normed = self.norm2.forward(tape, &x)?;
-        let hidden = self.fc1.forward_gelu(tape, &normed)?; //               (B, N, 4D)
-        self.fc2.forward_residual(tape, &hidden, &x)
+        let (fc1, fc2) = (self.fc1.vars(tape), self.fc2.vars(tape));
+        ops::linear::mlp(tape, &normed, fc1.each_ref(), fc2.each_ref(), &x) // (B, N, 4D) between them
     }
 }
 

@@ -53,6 +53,29 @@ pub fn linear_residual(tape: &mut Tape, x: &Var, weight: &Var, bias: &Var, resid
     Ok(tape.push(Linear::new(x, weight, None), &[x, weight, bias, residual], y))
 }
 
+/// residual + gelu(x W1^T + b1) W2^T + b2, each layer given as its weight and bias.
+///
+/// # Errors
+/// As [`linear`]; `Error::Shape` when the residual has another shape than the result.
+pub fn mlp(tape: &mut Tape, x: &Var, first: [&Var; 2], second: [&Var; 2], residual: &Var) -> Result<Var> {
+    let dims = output_dims(x.value(), first[0].value());
+    let pre_activation = Tensor::empty(tape.context(), &dims, x.value().dtype())?;
+    let epilogue = Epilogue::BiasGelu { bias: first[1].value(), pre_activation: &pre_activation };
+    let hidden = product(x.value(), first[0].value(), epilogue)?;
+    let dims = output_dims(&hidden, second[0].value());
+    if residual.value().dims() != dims {
+        return Err(Error::shape("mlp", format!("{dims:?}"), residual.value().shape()));
+    }
+    let epilogue = Epilogue::BiasResidual { bias: second[1].value(), residual: residual.value() };
+    let y = product(&hidden, second[0].value(), epilogue)?;
+    let op = Mlp {
+        first: Linear::new(x, first[0], None),
+        second: Linear { x: hidden, weight: second[0].value().clone(), pre_activation: None },
+        pre_activation,
+    };
+    Ok(tape.push(op, &[x, first[0], first[1], second[0], second[1], residual], y))
+}
+
 fn output_dims(x: &Tensor, weight: &Tensor) -> Vec<usize> {
     let mut dims = x.dims().to_vec();
     if let Some(last) = dims.last_mut() {
@@ -91,24 +114,70 @@ impl Op for Linear {
             Some(pre) => &gelu_backward::launch(ctx, pre, grad)?,
             None => grad,
         };
-        let wants = |i: usize| needs.get(i).copied().unwrap_or(false);
-        let mut gradients = vec![None; needs.len()];
-        if wants(0) {
-            let dx = matmul::launch(ctx, &PLAIN, dy, &self.weight, self.x.dtype(), Epilogue::None)?;
-            gradients[0] = Some(dx.reshape(self.x.dims())?);
+        let mut gradients = vec![None; 4]; // of as many as there are inputs: a bias and a residual may be missing
+        if wants(needs, 0) {
+            gradients[0] = Some(of_input(dy, &self.weight, &self.x, Epilogue::None)?);
         }
-        if wants(1) {
-            let dw = needs.place(1, ctx, self.weight.dims())?;
-            matmul::launch_into(ctx, &OVER_ROWS, dy, &self.x, &dw, Epilogue::None)?;
-            gradients[1] = Some(dw);
-        }
-        if wants(2) {
-            let db = needs.place(2, ctx, &[self.weight.shape().rows()])?;
-            column_sum::launch_into(ctx, dy, 1, None, &db)?;
-            gradients[2] = Some(db);
-        }
-        if wants(3) {
+        [gradients[1], gradients[2]] = of_parameters(needs, 1, dy, &self.x, &self.weight)?;
+        if wants(needs, 3) {
             gradients[3] = Some(grad.clone());
+        }
+        gradients.truncate(needs.len());
+        Ok(gradients)
+    }
+}
+
+fn wants(needs: &Needs, i: usize) -> bool {
+    needs.get(i).copied().unwrap_or(false)
+}
+
+/// dy W, then an epilogue, of the shape of x.
+fn of_input(dy: &Tensor, weight: &Tensor, x: &Tensor, epilogue: Epilogue<'_>) -> Result<Tensor> {
+    matmul::launch(dy.context(), &PLAIN, dy, weight, x.dtype(), epilogue)?.reshape(x.dims())
+}
+
+/// The gradients of a weight, input `i` of its operation, and of its bias, the next one, as far as they are wanted.
+fn of_parameters(needs: &Needs, i: usize, dy: &Tensor, x: &Tensor, weight: &Tensor) -> Result<[Option<Tensor>; 2]> {
+    let (ctx, mut gradients) = (dy.context(), [None, None]);
+    if wants(needs, i) {
+        let dw = needs.place(i, ctx, weight.dims())?;
+        matmul::launch_into(ctx, &OVER_ROWS, dy, x, &dw, Epilogue::None)?;
+        gradients[0] = Some(dw);
+    }
+    if wants(needs, i + 1) {
+        let db = needs.place(i + 1, ctx, &[weight.shape().rows()])?;
+        column_sum::launch_into(ctx, dy, 1, None, &db)?;
+        gradients[1] = Some(db);
+    }
+    Ok(gradients)
+}
+
+/// The MLP of a block: gelu(x W1^T + b1) goes into a second layer whose gradient takes the slope of the GELU along.
+struct Mlp {
+    first: Linear,
+    second: Linear,
+    pre_activation: Tensor,
+}
+
+impl Op for Mlp {
+    fn name(&self) -> &'static str {
+        "mlp"
+    }
+
+    /// da = (dy W2) gelu'(a) with a the argument of the GELU, one launch; the rest as for two linear layers.
+    fn backward(&self, grad: &Tensor, needs: &Needs) -> Result<Vec<Option<Tensor>>> {
+        let Self { first, second, pre_activation } = self;
+        let mut gradients = vec![None; needs.len()];
+        [gradients[3], gradients[4]] = of_parameters(needs, 3, grad, &second.x, &second.weight)?;
+        if (0..3).any(|i| wants(needs, i)) {
+            let da = of_input(grad, &second.weight, &second.x, Epilogue::GeluSlope { pre_activation })?;
+            [gradients[1], gradients[2]] = of_parameters(needs, 1, &da, &first.x, &first.weight)?;
+            if wants(needs, 0) {
+                gradients[0] = Some(of_input(&da, &first.weight, &first.x, Epilogue::None)?);
+            }
+        }
+        if wants(needs, 5) {
+            gradients[5] = Some(grad.clone());
         }
         Ok(gradients)
     }
@@ -130,6 +199,8 @@ mod tests {
         check::gradients("linear_gelu", &[(&[3, 5], 1), (&[6, 5], 2), (&[6], 3)], |tape, v| {
             linear_gelu(tape, &v[0], &v[1], &v[2])
         });
+        let inputs = [(&[3, 5][..], 1), (&[6, 5], 2), (&[6], 3), (&[4, 6], 4), (&[4], 5), (&[3, 4], 6)];
+        check::gradients("mlp", &inputs, |tape, v| mlp(tape, &v[0], [&v[1], &v[2]], [&v[3], &v[4]], &v[5]));
         check::gradients("linear_residual", &[(&[3, 5], 1), (&[6, 5], 2), (&[6], 3), (&[3, 6], 4)], |tape, v| {
             linear_residual(tape, &v[0], &v[1], &v[2], &v[3])
         });
