@@ -1,10 +1,11 @@
 // Gradient of layer normalisation with respect to its input:
 //   n = (x - mean) * rstd        g = dy * weight
-//   dx = rstd * (g - sum(g) / width - n * sum(g * n) / width)
-// dy, x, dx (rows, width) Stored; weight (width) Stored; mean, rstd (rows) f32 from the forward kernel.
+//   dx = rstd * (g - sum(g) / width - n * sum(g * n) / width) + before
+// `before` is the gradient that x has from elsewhere, if any: in a block that of the residual path, which x also takes.
+// dy, x, before, dx (rows, width) Stored; weight (width) Stored; mean, rstd (rows) f32 from the forward kernel.
 //
 // Work: ROW_LANES invocations per row, both sums in one reduction.
-// Cost: about 14 FLOPs per element; reads dy and x, writes dx.
+// Cost: about 14 FLOPs per element; reads dy, x and before, writes dx.
 
 struct Params {
     rows: u32,
@@ -17,12 +18,15 @@ struct Params {
 @group(0) @binding(2) var<storage, read> weight: array<Stored4>;
 @group(0) @binding(3) var<storage, read> mean: array<f32>;
 @group(0) @binding(4) var<storage, read> rstd: array<f32>;
-@group(0) @binding(5) var<storage, read_write> dx: array<Stored4>;
+@group(0) @binding(5) var<storage, read> before: array<Stored4>;
+@group(0) @binding(6) var<storage, read_write> dx: array<Stored4>;
 
 // Fixed by the reduction over the workgroup.
 override WORKGROUP: u32 = 64u;
 // false: weight is not read, every weight is 1.
 override AFFINE: bool = true;
+// false: before is not read.
+override ADDED: bool = false;
 
 fn upstream(start: u32, c: u32) -> vec4<f32> {
     var g = unpack4(dy[start + c]);
@@ -58,7 +62,10 @@ fn main(
 
     for (var c = lane; c < cells; c += ROW_LANES) {
         let n = (unpack4(x[start + c]) - average) * scale;
-        let v = scale * (upstream(start, c) - means.x - n * means.y);
+        var v = scale * (upstream(start, c) - means.x - n * means.y);
+        if ADDED {
+            v += unpack4(before[start + c]);
+        }
         dx[start + c] = pack4(select(vec4<f32>(0.0), v, in_row(c, p.width)));
     }
 }

@@ -1,7 +1,7 @@
 //! The tape: operations in execution order, each with what its derivative needs; walked backwards once.
 //!
-//! A rule receives the gradient of its output and returns the gradients of its inputs. It never adds to anything: one
-//! function here accumulates. An operation without a derivative cannot be put on the tape.
+//! A rule receives the gradient of its output and returns the gradients of its inputs. One function here adds them up, but
+//! for a rule that asks for the sum so far and adds in its own kernel. An operation without a derivative cannot be put on the tape.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -35,6 +35,7 @@ pub struct Needs {
     wanted: Vec<bool>,
     slots: Vec<Option<Tensor>>,
     filled: Option<Filled>,
+    sums: RefCell<Vec<Option<Tensor>>>,
 }
 
 impl Deref for Needs {
@@ -58,6 +59,13 @@ impl Needs {
             return Ok(place);
         }
         Tensor::empty(context, dims, DType::F32)
+    }
+
+    /// Takes the gradient that input `i` has received from operations after this one, in the input's type and number of values.
+    /// What the rule returns for the input is then to be the sum of both. `None` for parameters and where nothing has come yet.
+    #[must_use]
+    pub fn take_sum(&self, i: usize) -> Option<Tensor> {
+        self.sums.borrow_mut().get_mut(i).and_then(Option::take)
     }
 }
 
@@ -228,12 +236,18 @@ impl Tape {
         // Popping drops each operation's saved tensors as soon as they have been used.
         while let Some(node) = self.nodes.pop() {
             let Some(grad) = gradients[node.output].take() else { continue };
+            // Lent to the rule; what it does not take comes back. An input that stands twice is lent once.
+            let lend = |v: &Var| if self.slots[v.id].is_none() { gradients[v.id].take() } else { None };
             let needs = Needs {
+                sums: RefCell::new(node.inputs.iter().map(lend).collect()),
                 wanted: node.inputs.iter().map(Var::needs_grad).collect(),
                 slots: node.inputs.iter().map(|v| self.slots[v.id].clone()).collect(),
                 filled: self.filled.clone(),
             };
             let returned = node.op.backward(&grad, &needs)?;
+            for (input, sum) in node.inputs.iter().zip(needs.sums.into_inner()) {
+                gradients[input.id] = gradients[input.id].take().or(sum);
+            }
             for (input, gradient) in node.inputs.iter().zip(returned) {
                 if let (true, Some(gradient)) = (input.needs_grad, gradient) {
                     if gradient.shape().stored() != input.value.shape().stored() {

@@ -54,7 +54,7 @@ const CONTRACTS: [Contract; 10] = [
         like: "layernorm_backward",
         family: &["layernorm_backward"],
         grid: Grid::Rows,
-        constants: &[("AFFINE", 1.0)],
+        constants: &[("AFFINE", 1.0), ("ADDED", 0.0)],
     },
     Contract { like: "softmax", family: &["softmax"], grid: Grid::Rows, constants: &[] },
     Contract { like: "softmax_backward", family: &["softmax_backward"], grid: Grid::Rows, constants: &[] },

@@ -7,7 +7,7 @@ use crate::kernels::rows::{lanes, workgroups};
 use crate::kernels::{Case, Fault, Tolerance, layernorm, samples};
 use crate::tensor::Tensor;
 
-/// `dx = rstd * (g - mean(g) - n * mean(g * n))` with `n = (x - mean) * rstd` and `g = dy * weight`.
+/// `dx = rstd * (g - mean(g) - n * mean(g * n)) + before` with `n = (x - mean) * rstd` and `g = dy * weight`.
 pub static KERNEL: Kernel = Kernel {
     name: "layernorm_backward",
     source: include_str!("../../shaders/layernorm_backward.wgsl"),
@@ -18,6 +18,7 @@ pub static KERNEL: Kernel = Kernel {
         Binding::stored("weight"),
         Binding::f32("mean"),
         Binding::f32("rstd"),
+        Binding::stored("before"),
         Binding::stored_mut("dx"),
     ],
     epilogues: false,
@@ -33,9 +34,10 @@ struct Params {
 }
 
 /// Returns dx, shaped as x. `mean` and `rstd` (rows) F32 come from [`layernorm::launch`]; `weight` (width) as it was there.
+/// `before`, shaped as x, is added: what x has received from other users.
 ///
 /// # Errors
-/// A shape error when dy is not shaped as x, or weight or the statistics do not fit it.
+/// A shape error when dy or `before` is not shaped as x, or weight or the statistics do not fit it.
 pub fn launch(
     ctx: &Context,
     dy: &Tensor,
@@ -43,11 +45,15 @@ pub fn launch(
     weight: Option<&Tensor>,
     mean: &Tensor,
     rstd: &Tensor,
+    before: Option<&Tensor>,
 ) -> Result<Tensor> {
     let shape = x.shape();
     let rows = shape.rows();
     if dy.dims() != x.dims() || mean.dims() != [rows] || rstd.dims() != [rows] {
         return Err(Error::shape("layernorm_backward", format!("dy {shape} and {rows} statistics"), dy.shape()));
+    }
+    if let Some(before) = before.filter(|before| before.dims() != x.dims()) {
+        return Err(Error::shape("layernorm_backward", format!("before {shape}"), before.shape()));
     }
     if weight.is_some_and(|w| w.dims() != [shape.last()]) {
         return Err(Error::shape("layernorm_backward", format!("weight of {}", shape.last()), "another length"));
@@ -56,9 +62,10 @@ pub fn launch(
     let dx = Tensor::empty(ctx, x.dims(), x.dtype())?;
     let lanes = lanes(ctx, rows, shape.cells());
     Launch::new(&KERNEL)
-        .tensors(&[dy, x, weight.unwrap_or(&absent), mean, rstd, &dx])
+        .tensors(&[dy, x, weight.unwrap_or(&absent), mean, rstd, before.unwrap_or(&absent), &dx])
         .params(&Params { rows: rows as u32, width: shape.last() as u32, cells: shape.cells() as u32 })
         .constant("AFFINE", if weight.is_some() { 1.0 } else { 0.0 })
+        .constant("ADDED", if before.is_some() { 1.0 } else { 0.0 })
         .constant("ROW_LANES", lanes as f64)
         .groups(workgroups(rows, lanes))
         .flops(14.0 * shape.elements() as f64)
@@ -69,7 +76,7 @@ pub fn launch(
 fn twin(t: &mut Twin<'_>) -> Result<()> {
     let p: Params = t.params();
     let (dy, x, weight, mean, rstd) = (t.f32(0), t.f32(1), t.f32(2), t.f32(3), t.f32(4));
-    let affine = t.flag("AFFINE");
+    let (affine, before) = (t.flag("AFFINE"), t.flag("ADDED").then(|| t.f32(5)));
     let (width, stride) = (p.width as usize, 4 * p.cells as usize);
     let mut dx = vec![0.0; x.len()];
     for r in 0..p.rows as usize {
@@ -79,10 +86,11 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
         let mean_g = (0..width).map(g).sum::<f64>() / width as f64;
         let mean_gn = (0..width).map(|c| g(c) * n(c)).sum::<f64>() / width as f64;
         for c in 0..width {
-            dx[r * stride + c] = (scale * (g(c) - mean_g - n(c) * mean_gn)) as f32;
+            let sum = before.as_ref().map_or(0.0, |before| f64::from(before[r * stride + c]));
+            dx[r * stride + c] = (scale * (g(c) - mean_g - n(c) * mean_gn) + sum) as f32;
         }
     }
-    t.put_f32(5, dx);
+    t.put_f32(6, dx);
     Ok(())
 }
 
@@ -97,7 +105,9 @@ pub fn cases() -> Vec<Case> {
                 let weight = samples::normal(ctx, &[w], storage, 2)?;
                 let dy = samples::normal(ctx, &[r, w], storage, 3)?;
                 let (_, mean, rstd) = layernorm::launch(ctx, &x, None)?;
-                Ok(vec![launch(ctx, &dy, &x, affine.then_some(&weight), &mean, &rstd)?])
+                let before = samples::normal(ctx, &[r, w], storage, 4)?;
+                let added = (r % 2 == 1).then_some(&before);
+                Ok(vec![launch(ctx, &dy, &x, affine.then_some(&weight), &mean, &rstd, added)?])
             })
         })
         .collect()
@@ -108,4 +118,5 @@ pub const FAULTS: &[Fault] = &[
     Fault { find: " - n * means.y", replace: "" },
     Fault { find: "upstream(start, c) - means.x", replace: "upstream(start, c)" },
     Fault { find: "g *= unpack4(weight[c]);", replace: "" },
+    Fault { find: "v += unpack4(before[start + c]);", replace: "v += unpack4(before[c]);" },
 ];

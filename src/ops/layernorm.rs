@@ -44,10 +44,12 @@ impl Op for LayerNorm {
         let ctx = grad.context();
         let need = |i: usize| needs.get(i).copied().unwrap_or(false);
         let weight = self.weight.as_ref();
-        let dx = need(0)
-            .then(|| kernels::layernorm_backward::launch(ctx, grad, &self.x, weight, &self.mean, &self.rstd))
-            .transpose()?;
-        let mut gradients = vec![dx];
+        let mut gradients = vec![None];
+        if need(0) {
+            let before = needs.take_sum(0).map(|sum| sum.reshape(self.x.dims())).transpose()?;
+            let (mean, rstd, before) = (&self.mean, &self.rstd, before.as_ref());
+            gradients[0] = Some(kernels::layernorm_backward::launch(ctx, grad, &self.x, weight, mean, rstd, before)?);
+        }
         if need(1) || need(2) {
             // Both come out of one pass; a frozen one goes to memory of its own and is dropped.
             let (dweight, dbias) =
@@ -72,6 +74,34 @@ mod tests {
             let inputs: [(&[usize], u64); 3] = [(&[r, d], 1), (&[d], 2), (&[d], 3)];
             check::gradients(&format!("layernorm {r}x{d}"), &inputs, |tape, v| layernorm(tape, &v[0], &v[1], &v[2]));
         }
+    }
+
+    #[test]
+    fn derivative_beside_a_residual_path() {
+        let inputs: [(&[usize], u64); 3] = [(&[3, 8], 1), (&[8], 2), (&[8], 3)];
+        check::gradients("x + layernorm(x)", &inputs, |tape, v| {
+            let y = layernorm(tape, &v[0], &v[1], &v[2])?;
+            crate::ops::add::add(tape, &y, &v[0])
+        });
+        check::gradients("x + x + layernorm(x + x)", &inputs, |tape, v| {
+            let twice = crate::ops::add::add(tape, &v[0], &v[0])?;
+            let y = layernorm(tape, &twice, &v[1], &v[2])?;
+            crate::ops::add::add(tape, &twice, &y)
+        });
+    }
+
+    #[test]
+    fn a_residual_path_takes_no_launch_of_its_own() -> Result<()> {
+        let ctx = crate::device::Context::cpu();
+        let draw = |dims: &[usize]| crate::kernels::samples::normal(&ctx, dims, crate::shape::DType::F32, 1);
+        let mut tape = Tape::new(&ctx);
+        let (x, weight, bias) = (tape.leaf(draw(&[3, 8])?), tape.leaf(draw(&[8])?), tape.leaf(draw(&[8])?));
+        let y = layernorm(&mut tape, &x, &weight, &bias)?;
+        let y = crate::ops::add::add(&mut tape, &y, &x)?;
+        let before = ctx.counters().kernels.get("add").copied();
+        let _ = tape.backward(&y, &draw(&[3, 8])?)?;
+        assert_eq!(ctx.counters().kernels.get("add").copied(), before);
+        Ok(())
     }
 
     #[test]

@@ -44,7 +44,7 @@ fn by_rows(r: usize, w: usize) -> Vec<Case> {
             let weight = samples::normal(ctx, &[w], dtype, seed + 2)?;
             let (_, mean, rstd) = layernorm::launch(ctx, &x, None)?;
             Ok(Work::new(&[&x.clone()], move |ctx| {
-                Ok(vec![layernorm_backward::launch(ctx, &dy, &x, Some(&weight), &mean, &rstd)?])
+                Ok(vec![layernorm_backward::launch(ctx, &dy, &x, Some(&weight), &mean, &rstd, None)?])
             }))
         }),
         twinned("layernorm_backward_params", &label, cost(5, 2, 2 * r), Tolerance::sum(r), move |ctx, dtype, seed| {
