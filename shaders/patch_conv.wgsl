@@ -27,7 +27,7 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read> image: array<Stored4>;
 @group(0) @binding(1) var<storage, read> weight: array<Stored4>;
-@group(0) @binding(2) var<storage, read_write> tokens: array<Output4>;
+@group(0) @binding(2) var<storage, read_write> c: array<Output4>;  // t: the results of all products are called c
 
 // Element of the image where the patch of a token starts, in storage order (rows of 4 row_cells elements).
 fn patch_start(token: u32) -> u32 {
@@ -70,7 +70,7 @@ fn store_row(row: u32, column: u32, sum: vec4<f32>) {
     if (row >= p.rows || 4u * column >= p.width) { return; }
     let value = select(vec4(0.0), sum, vec4(4u * column) + vec4(0u, 1u, 2u, 3u) < vec4(p.width));
     let at = row * ((p.width + 3u) / 4u) + column;
-    tokens[at] = pack_output4(epilogue(at, column, value));
+    c[at] = pack_output4(epilogue(at, column, value));
 }
 
 fn store_block(row: u32, column: u32, sum: mat4x4<f32>) {

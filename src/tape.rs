@@ -61,6 +61,14 @@ impl Needs {
         Tensor::empty(context, dims, DType::F32)
     }
 
+    /// The slot of parameter `i`, as `dims`, where it holds a gradient already: a rule that adds to it in its own kernel returns it.
+    #[must_use]
+    pub fn filled(&self, i: usize, dims: &[usize]) -> Option<Tensor> {
+        let slot = self.slots.get(i)?.as_ref()?;
+        let holds = self.filled.as_ref().is_none_or(|filled| filled.borrow().contains(&key(slot)));
+        if holds { slot.reshape(dims).ok() } else { None }
+    }
+
     /// Takes the gradient that input `i` has received from operations after this one, in the input's type and number of values.
     /// What the rule returns for the input is then to be the sum of both. `None` for parameters and where nothing has come yet.
     #[must_use]
@@ -263,8 +271,11 @@ impl Tape {
     /// The one place where gradients are added.
     fn accumulate(&self, sum: &mut Option<Tensor>, input: &Var, gradient: Tensor) -> Result<()> {
         if let Some(slot) = &self.slots[input.id] {
-            let first = self.filled.as_ref().is_none_or(|filled| filled.borrow_mut().insert(key(slot)));
-            if first && self.filled.is_some() && key(&gradient) == key(slot) {
+            if let Some(filled) = &self.filled {
+                filled.borrow_mut().insert(key(slot));
+            }
+            // A rule that returns the slot has written or added there.
+            if key(&gradient) == key(slot) {
                 return Ok(());
             }
             let gradient = gradient.reshape(slot.dims()).unwrap_or(gradient);

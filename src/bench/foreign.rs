@@ -252,6 +252,8 @@ struct Fit {
     /// Constants of the contract, with what an undeclared one stands for.
     constants: Vec<(&'static str, Option<f64>)>,
     epilogue: bool,
+    /// Whether its result is called `c`, which the epilogue that adds to it must know.
+    adds: bool,
 }
 
 impl Fit {
@@ -265,11 +267,13 @@ impl Fit {
         let declared = |name: &str| module.overrides.iter().any(|(_, o)| o.name.as_deref() == Some(name));
         let constants =
             contract.constants.iter().map(|(name, plain)| (*name, (!declared(name)).then_some(*plain))).collect();
-        Ok(Self { grid: contract.grid, fields, tile, constants, epilogue: text.contains("epilogue(") })
+        let adds = module.global_variables.iter().any(|(_, v)| v.name.as_deref() == Some("c"));
+        Ok(Self { grid: contract.grid, fields, tile, constants, epilogue: text.contains("epilogue("), adds })
     }
 
     fn launch(&self, params: &[u8], set: &[(&'static str, f64)], epilogue: EpilogueKind) -> Option<Fitted> {
-        if epilogue != EpilogueKind::None && !self.epilogue {
+        let takes = self.epilogue && (self.adds || epilogue != EpilogueKind::Added);
+        if epilogue != EpilogueKind::None && !takes {
             return None;
         }
         let mut constants = Vec::new();

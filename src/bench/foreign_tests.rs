@@ -62,6 +62,7 @@ fn grids_follow_from_params_and_declared_tiles() {
         tile: [16, 32],
         constants: vec![("TRANS_A", Some(0.0)), ("TRANS_B", trans_b)],
         epilogue: false,
+        adds: false,
     };
     let mut params = vec![0; 4 * fields.len()];
     fit(None).put(&mut params, "rows", 33);

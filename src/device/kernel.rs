@@ -168,14 +168,16 @@ pub enum EpilogueKind {
     BiasResidual,
     /// Times the slope of GELU where its argument was: the gradient behind a [`Self::BiasGelu`].
     GeluSlope,
+    /// Plus what stands in the result's place already.
+    Added,
     /// Plus one value of the bias for each channel, where the result is images.
     BiasChannel,
 }
 
 impl EpilogueKind {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::None, Self::Bias, Self::BiasGelu, Self::BiasResidual, Self::GeluSlope, Self::BiasChannel];
+    pub const ALL: [Self; 7] =
+        [Self::None, Self::Bias, Self::BiasGelu, Self::BiasResidual, Self::GeluSlope, Self::Added, Self::BiasChannel];
 
     /// Name as in `--epilogue`.
     #[must_use]
@@ -186,6 +188,7 @@ impl EpilogueKind {
             Self::BiasGelu => "bias_gelu",
             Self::BiasResidual => "bias_residual",
             Self::GeluSlope => "gelu_slope",
+            Self::Added => "added",
             Self::BiasChannel => "bias_channel",
         }
     }
@@ -205,6 +208,7 @@ impl EpilogueKind {
             Self::GeluSlope => {
                 ("parts/epilogue_gelu_slope.wgsl", include_str!("../../shaders/parts/epilogue_gelu_slope.wgsl"))
             }
+            Self::Added => ("parts/epilogue_added.wgsl", include_str!("../../shaders/parts/epilogue_added.wgsl")),
             Self::BiasChannel => {
                 ("parts/epilogue_bias_channel.wgsl", include_str!("../../shaders/parts/epilogue_bias_channel.wgsl"))
             }
@@ -219,7 +223,7 @@ impl EpilogueKind {
         const BIAS_RESIDUAL: &[Binding] = &[Binding::stored("bias"), Binding::stored("residual")];
         const PRE_ACTIVATION: &[Binding] = &[Binding::stored("pre_activation")];
         match self {
-            Self::None => &[],
+            Self::None | Self::Added => &[],
             Self::Bias | Self::BiasChannel => BIAS,
             Self::BiasGelu => BIAS_GELU,
             Self::BiasResidual => BIAS_RESIDUAL,

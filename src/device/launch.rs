@@ -22,6 +22,8 @@ pub enum Epilogue<'a> {
     BiasResidual { bias: &'a View, residual: &'a View },
     /// Times the slope of GELU at `pre_activation`, of the result's shape.
     GeluSlope { pre_activation: &'a View },
+    /// Plus what stands in the result's place already.
+    Added,
     /// Plus one value of `bias` for each channel, where the result is images.
     BiasChannel(&'a View),
 }
@@ -36,6 +38,7 @@ impl Epilogue<'_> {
             Self::BiasGelu { .. } => EpilogueKind::BiasGelu,
             Self::BiasResidual { .. } => EpilogueKind::BiasResidual,
             Self::GeluSlope { .. } => EpilogueKind::GeluSlope,
+            Self::Added => EpilogueKind::Added,
             Self::BiasChannel(_) => EpilogueKind::BiasChannel,
         }
     }
@@ -79,7 +82,7 @@ impl<'a> Launch<'a> {
     pub fn epilogue(mut self, epilogue: Epilogue<'a>) -> Self {
         self.epilogue = epilogue.kind();
         match epilogue {
-            Epilogue::None => {}
+            Epilogue::None | Epilogue::Added => {}
             Epilogue::Bias(bias) | Epilogue::BiasChannel(bias) => self.tensors.push(bias),
             Epilogue::GeluSlope { pre_activation } => self.tensors.push(pre_activation),
             Epilogue::BiasGelu { bias, pre_activation } => self.tensors.extend([bias, pre_activation]),

@@ -318,7 +318,7 @@ pub(super) fn check(m: &Batched, [a, b, c]: [&Tensor; 3], epilogue: Epilogue<'_>
         ("C", c, c_reach),
     ];
     match epilogue {
-        Epilogue::None => {}
+        Epilogue::None | Epilogue::Added => {}
         Epilogue::Bias(bias) => needs.push(("bias", bias, bias_reach)),
         Epilogue::BiasChannel(bias) => {
             needs.push(("bias", bias, m.images.map_or(bias_reach, |images| images.channels.div_ceil(4))));

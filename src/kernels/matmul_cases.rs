@@ -22,19 +22,25 @@ impl<F> Run for F where
 {
 }
 
+/// A x B, A x B^T, A^T x B^T, A^T x B.
+const FORMS: [(bool, bool); 4] = [(false, false), (false, true), (true, true), (true, false)];
+
 /// The four forms at each size, each with an epilogue of its own, the last one with a result in f32. Sizes share their
 /// pipelines, which software drivers compile slowly, unless `rotate` gives each size other epilogues. The last size also has the
-/// product in front of a GELU's gradient.
+/// product in front of a GELU's gradient, and a gradient of weights that is added to another.
 pub(super) fn forms(name: &str, rotate: bool, sizes: &[Size], run: impl Run) -> Vec<Case> {
     let mut cases = Vec::new();
     for (i, &(m, n, k)) in sizes.iter().enumerate() {
-        let last = i + 1 == sizes.len();
-        let all = [(false, false), (false, true), (true, true), (true, false), (false, false)];
-        for (f, (trans_a, trans_b)) in all.iter().take(if last { 5 } else { 4 }).enumerate() {
-            let (form, run) = (Matmul { trans_a: *trans_a, trans_b: *trans_b }, run.clone());
-            let kind =
-                if f == 4 { EpilogueKind::GeluSlope } else { EpilogueKind::ALL[(if rotate { i + f } else { f }) % 4] };
-            let wide = f == 3 && (i % 2 == 0 || !rotate);
+        let mut all: Vec<_> = FORMS
+            .into_iter()
+            .zip(EpilogueKind::ALL.into_iter().take(4).cycle().skip(if rotate { i % 4 } else { 0 }))
+            .collect();
+        if i + 1 == sizes.len() {
+            all.extend([(FORMS[0], EpilogueKind::GeluSlope), (FORMS[3], EpilogueKind::Added)]);
+        }
+        for (f, ((trans_a, trans_b), kind)) in all.into_iter().enumerate() {
+            let (form, run) = (Matmul { trans_a, trans_b }, run.clone());
+            let wide = f == 5 || f == 3 && (i % 2 == 0 || !rotate);
             let label = format!("{name}, {m}x{n}x{k} {form:?} {}", kind.name());
             cases.push(Case::new(label, Tolerance::sum(k + 2), move |ctx, dtype| {
                 product(ctx, form, (m, n, k), kind, [dtype, if wide { DType::F32 } else { dtype }], &run)
@@ -60,13 +66,17 @@ pub(super) fn product(
     let pre_activation = Tensor::empty(ctx, &[m, n], dtype)?;
     let epilogue = match kind {
         EpilogueKind::None => Epilogue::None,
+        EpilogueKind::Added => Epilogue::Added,
         EpilogueKind::Bias => Epilogue::Bias(&bias),
         EpilogueKind::BiasChannel => Epilogue::BiasChannel(&bias),
         EpilogueKind::BiasGelu => Epilogue::BiasGelu { bias: &bias, pre_activation: &pre_activation },
         EpilogueKind::GeluSlope => Epilogue::GeluSlope { pre_activation: &residual },
         EpilogueKind::BiasResidual => Epilogue::BiasResidual { bias: &bias, residual: &residual },
     };
-    let c = Tensor::empty(ctx, &[m, n], out)?;
+    let c = match kind {
+        EpilogueKind::Added => samples::normal(ctx, &[m, n], out, 5)?,
+        _ => Tensor::empty(ctx, &[m, n], out)?,
+    };
     run(ctx, &Batched::single(form, (m, n, k), [&a, &b]), &a, &b, &c, epilogue)?;
     Ok(if kind == EpilogueKind::BiasGelu { vec![c, pre_activation] } else { vec![c] })
 }

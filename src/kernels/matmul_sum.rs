@@ -65,7 +65,7 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
             let to = row * 4 * p.c_row as usize + column;
             let from = |s: usize| f64::from(x[(s * rows + row) * stride + column]);
             let sum: f64 = (0..p.splits as usize).map(from).sum();
-            c[to] = matmul_twin::finish(kind, sum, bias.get(column).copied(), other.get_mut(to));
+            c[to] = matmul_twin::finish(kind, sum, bias.get(column).copied(), other.get_mut(to), c[to]);
         }
     }
     t.put_f32(1, c);

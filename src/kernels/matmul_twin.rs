@@ -44,7 +44,7 @@ pub(super) fn twin(t: &mut Twin<'_>) -> Result<()> {
                     f64::from(a) * f64::from(b)
                 };
                 let sum: f64 = (0..p.inner).map(term).sum();
-                c[to] = finish(kind, sum, bias.get(from).copied(), other.get_mut(to));
+                c[to] = finish(kind, sum, bias.get(from).copied(), other.get_mut(to), c[to]);
             }
         }
     }
@@ -66,15 +66,15 @@ fn images(t: &Twin<'_>) -> Option<Images> {
 /// What the epilogue's buffers hold, the first of them being buffer `first`: the bias, and what lies as the result does.
 pub(super) fn buffers(t: &Twin<'_>, first: usize) -> (Vec<f32>, Vec<f32>) {
     match t.epilogue() {
-        EpilogueKind::None => (Vec::new(), Vec::new()),
+        EpilogueKind::None | EpilogueKind::Added => (Vec::new(), Vec::new()),
         EpilogueKind::GeluSlope => (Vec::new(), t.f32(first)),
         EpilogueKind::Bias | EpilogueKind::BiasChannel => (t.f32(first), Vec::new()),
         EpilogueKind::BiasGelu | EpilogueKind::BiasResidual => (t.f32(first), t.f32(first + 1)),
     }
 }
 
-/// One value with its epilogue; `other` is the residual or the argument of GELU, or takes the value before GELU.
-pub(super) fn finish(kind: EpilogueKind, sum: f64, bias: Option<f32>, other: Option<&mut f32>) -> f32 {
+/// One value with its epilogue, `before` in its place; `other` is the residual or the argument of GELU, or takes the value before GELU.
+pub(super) fn finish(kind: EpilogueKind, sum: f64, bias: Option<f32>, other: Option<&mut f32>, before: f32) -> f32 {
     let x = sum + f64::from(bias.unwrap_or_default());
     match (kind, other) {
         (EpilogueKind::BiasGelu, Some(pre_activation)) => {
@@ -83,6 +83,7 @@ pub(super) fn finish(kind: EpilogueKind, sum: f64, bias: Option<f32>, other: Opt
         }
         (EpilogueKind::BiasResidual, Some(residual)) => (x + f64::from(*residual)) as f32,
         (EpilogueKind::GeluSlope, Some(pre_activation)) => (x * f64::from(gelu_slope(*pre_activation))) as f32,
+        (EpilogueKind::Added, _) => (x + f64::from(before)) as f32,
         _ => x as f32,
     }
 }

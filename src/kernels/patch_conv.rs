@@ -14,7 +14,7 @@ pub static KERNEL: Kernel = Kernel {
     name: "patch_conv",
     source: include_str!("../../shaders/patch_conv.wgsl"),
     parts: &[Part::Grid, Part::Loads, Part::Tile, Part::Gelu],
-    bindings: &[Binding::stored("image"), Binding::stored("weight"), Binding::output_mut("tokens")],
+    bindings: &[Binding::stored("image"), Binding::stored("weight"), Binding::output_mut("c")],
     epilogues: true,
     twin,
 };

@@ -140,8 +140,11 @@ fn of_input(dy: &Tensor, weight: &Tensor, x: &Tensor, epilogue: Epilogue<'_>) ->
 fn of_parameters(needs: &Needs, i: usize, dy: &Tensor, x: &Tensor, weight: &Tensor) -> Result<[Option<Tensor>; 2]> {
     let (ctx, mut gradients) = (dy.context(), [None, None]);
     if wants(needs, i) {
-        let dw = needs.place(i, ctx, weight.dims())?;
-        matmul::launch_into(ctx, &OVER_ROWS, dy, x, &dw, Epilogue::None)?;
+        let (dw, epilogue) = match needs.filled(i, weight.dims()) {
+            Some(slot) => (slot, Epilogue::Added),
+            None => (needs.place(i, ctx, weight.dims())?, Epilogue::None),
+        };
+        matmul::launch_into(ctx, &OVER_ROWS, dy, x, &dw, epilogue)?;
         gradients[0] = Some(dw);
     }
     if wants(needs, i + 1) {
@@ -187,6 +190,40 @@ impl Op for Mlp {
 mod tests {
     use super::*;
     use crate::ops::check;
+
+    /// A weight that is used twice: one gradient is written, the other added by the product itself, or both are added to what
+    /// the slot held.
+    #[test]
+    fn a_weight_that_is_used_twice() -> Result<()> {
+        use crate::kernels::samples;
+        use crate::shape::DType;
+        let ctx = crate::device::Context::cpu();
+        let draw = |seed| samples::normal(&ctx, &[3, 3], DType::F32, seed);
+        let held = Tensor::zeros(&ctx, &[3, 3], DType::F32)?;
+        let (x, w, seed) = (draw(1)?, draw(2)?, draw(3)?);
+        let run = |mut tape: Tape, slot: Option<&Tensor>| -> Result<Vec<f32>> {
+            let x = tape.constant(x.clone());
+            let weight = if slot.is_some() { tape.parameter(w.clone(), slot.cloned()) } else { tape.leaf(w.clone()) };
+            let y = linear(&mut tape, &x, &weight, None)?;
+            let y = linear(&mut tape, &y, &weight, None)?;
+            let gradients = tape.backward(&y, &seed)?;
+            slot.or_else(|| gradients.get(&weight)).map_or_else(|| Ok(Vec::new()), Tensor::to_f32)
+        };
+        let want = run(Tape::new(&ctx), None)?;
+        let adds = || ctx.counters().kernels.get("accumulate").copied();
+        let before = adds();
+        let first = run(Tape::with_zero_slots(&ctx), Some(&held))?;
+        let second = run(Tape::new(&ctx), Some(&held))?;
+        assert_eq!(adds(), before, "a launch of its own");
+        assert!(want.iter().any(|g| g.abs() > 0.1), "{want:?}");
+        for (i, g) in want.iter().enumerate() {
+            assert!(
+                (first[i] - g).abs() < 1e-5 && (second[i] - 2.0 * g).abs() < 1e-5,
+                "{i}: {first:?} {second:?} {want:?}"
+            );
+        }
+        Ok(())
+    }
 
     #[test]
     fn gradients() {
