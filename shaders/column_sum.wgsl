@@ -1,5 +1,5 @@
 // Sum over the rows r with r % period == n, one partial sum per chunk of repeats:
-//   y[chunk, n, c] = sum over j in the chunk of weight[r] * x[r, c],  r = j * period + n
+//   y[chunk, n, c] = sum over j in the chunk of weight[r] * x[r, c],  r = j * period + n     (+ what stands there, if ADDED)
 // x (repeats * period, width) Stored; weights f32 in groups of `group` per padded row; y (chunks, period, width) f32.
 // The same kernel adds its own partial sums until one chunk is left.
 //
@@ -24,6 +24,8 @@ struct Params {
 override WORKGROUP: u32 = 64u;
 // false: weights is not read, every weight is 1.
 override WEIGHTED: bool = false;
+// true: the sums are added to what stands in y.
+override ADDED: bool = false;
 
 fn weighted(row: u32, v: vec4<f32>) -> vec4<f32> {
     let w = weights[(row / p.group) * p.group_stride + row % p.group];
@@ -55,6 +57,9 @@ fn main(
         } else {
             sum += v;
         }
+    }
+    if ADDED {
+        sum += floats(y[index]);
     }
     y[index] = cell_of_floats(sum);
 }

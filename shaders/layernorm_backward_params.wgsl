@@ -21,6 +21,8 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> dbias: array<Floats>;
 
 override WORKGROUP: u32 = 64u;
+// true: both are added to what stands in their places.
+override ADDED: bool = false;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -42,6 +44,10 @@ fn main(
         // The padding of dy is zero, and so are both sums there.
         weights += g * ((unpack4(x[row * p.cells + cell]) - mean[row]) * rstd[row]);
         biases += g;
+    }
+    if ADDED {
+        weights += floats(dweight[index]);
+        biases += floats(dbias[index]);
     }
     dweight[index] = cell_of_floats(weights);
     dbias[index] = cell_of_floats(biases);

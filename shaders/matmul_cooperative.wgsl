@@ -20,7 +20,7 @@ override LINES_B: u32 = 2u * MATRIX * COLUMN_GROUPS;  // columns of C in a workg
 // Cells of the tile of A, entries of both tiles, values of the results: named, for naga fails on array sizes with no name.
 override FIRST_B: u32 = LINES_A * DEPTH / 4u + 2u * max(LINES_A, DEPTH);
 override ENTRIES: u32 = STAGED * (FIRST_B + LINES_B * DEPTH / 4u + 2u * max(LINES_B, DEPTH));
-override RESULTS: u32 = ROW_GROUPS * COLUMN_GROUPS * MATRIX * MATRIX;
+override RESULTS: u32 = ROW_GROUPS * COLUMN_GROUPS * max(MATRIX * MATRIX, 4u * SUBGROUP);
 
 @group(0) @binding(0) var<storage, read> a: array<Stored4>;
 @group(0) @binding(1) var<storage, read> b: array<Stored4>;
@@ -79,6 +79,26 @@ fn matrix_b(line: u32, k: u32) -> MatrixB {
     return coopLoadT<MatrixB>(&tiles[first + k * pitch(LINES_B) + STAGED * (line / 4u)], pitch(LINES_B));
 }
 
+// What an invocation has copied of four cells of A, as far as they lie in the tile.
+fn seen(lid: u32, n: u32, x: mat4x4<f16>) -> vec4<f32> {
+    let live = cells(lid, n) < vec4(LINES_A * DEPTH / 4u); let z = vec4<f16>();
+    return vec4<f32>(select(z, x[0], live.x)) + vec4<f32>(select(z, x[1], live.y)) + vec4<f32>(select(z, x[2], live.z))
+        + vec4<f32>(select(z, x[3], live.w));
+}
+
+// Rows of op(A), A stored transposed: invocations lid, lid + LINES_A / 4, ... have copied the same cell of four of them.
+fn store_row_sums(lid: u32, batch: u32, cell: u32, sum: vec4<f32>) {
+    let i = 4u * lid;
+    result[i] = sum.x; result[i + 1u] = sum.y; result[i + 2u] = sum.z; result[i + 3u] = sum.w;
+    workgroupBarrier();
+    if (lid >= LINES_A / 4u || 4u * cell >= p.rows) { return; }
+    var total = sum;
+    for (var j = i + LINES_A; j < 4u * WORKGROUP; j += LINES_A) {
+        total += vec4(result[j], result[j + 1u], result[j + 2u], result[j + 3u]);
+    }
+    put_row_sums(batch * ((p.rows + 3u) / 4u) + cell, total);
+}
+
 fn store(sum: MatrixC, at: vec2<u32>, batch: u32, row: u32, column: u32) {
     let first = at.x * MATRIX * MATRIX; let stride = MATRIX;
     workgroupBarrier();
@@ -109,7 +129,9 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     var c20 = MatrixC(); var c21 = MatrixC(); var c30 = MatrixC(); var c31 = MatrixC();
     var a0 = load_a(lid, 0u, base.x, row, 0u); var a1 = load_a(lid, 4u, base.x, row, 0u);
     var b0 = load_b(lid, 0u, base.y, column, 0u); var b1 = load_b(lid, 4u, base.y, column, 0u);
+    var sums = vec4<f32>();
     for (var k = DEPTH; k < p.inner + DEPTH; k += DEPTH) {
+        if (ROW_SUMS && column == 0u) { sums += seen(lid, 0u, a0) + seen(lid, 4u, a1); }
         workgroupBarrier();
         put(!TRANS_A, cells(lid, 0u), LINES_A, 0u, a0); put(!TRANS_A, cells(lid, 4u), LINES_A, 0u, a1);
         put(TRANS_B, cells(lid, 0u), LINES_B, FIRST_B, b0); put(TRANS_B, cells(lid, 4u), LINES_B, FIRST_B, b1);
@@ -126,6 +148,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
             c30 = coopMultiplyAdd(n3, m0, c30); c31 = coopMultiplyAdd(n3, m1, c31);
         }
     }
+    if (ROW_SUMS && column == 0u) { store_row_sums(lid, batch, row / 4u + lid, sums); }
     let at = vec2(group, lane); let y1 = row + y + MATRIX; let y2 = y1 + MATRIX; let y3 = y2 + MATRIX;
     store(c00, at, batch, row + y, column + x); store(c01, at, batch, row + y, column + x + MATRIX);
     store(c10, at, batch, y1, column + x); store(c11, at, batch, y1, column + x + MATRIX);

@@ -83,6 +83,17 @@ fn stage(lid: u32, s: mat4x4<f32>) {
     }
 }
 
+// Rows of op(A), A stored transposed: invocations lid, lid + 2 ROW_LANES, ... have loaded one cell of four of them.
+fn store_row_sums(lid: u32, batch: u32, cell: u32, sum: vec4<f32>) {
+    workgroupBarrier();
+    if (lid < ROW_LANES * DEPTH / 2u) { tile_a[lid] = sum; }
+    workgroupBarrier();
+    if (lid >= 2u * ROW_LANES || 4u * cell >= p.rows) { return; }
+    var total = tile_a[lid];
+    for (var i = lid + 2u * ROW_LANES; i < ROW_LANES * DEPTH / 2u; i += 2u * ROW_LANES) { total += tile_a[i]; }
+    put_row_sums(batch * ((p.rows + 3u) / 4u) + cell, total);
+}
+
 // Four rows of C grow by four values of A times four of B.
 fn add(sum: mat4x4<f32>, x: vec4<f32>, y: vec4<f32>) -> mat4x4<f32> {
     return mat4x4(sum[0] + x.x * y, sum[1] + x.y * y, sum[2] + x.z * y, sum[3] + x.w * y);
@@ -104,7 +115,7 @@ fn store(batch: u32, row: u32, cell: u32, sum: mat4x4<f32>) {
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
         @builtin(local_invocation_index) lid: u32) {
-    let group = group_index(wid, count);
+    let group = wid.x + wid.y * count.x;  // group_index, in place: what follows must be seen to be uniform
     let batch = group / (p.row_tiles * p.column_tiles);
     if (batch >= p.batches) { return; }
     // Row tiles run fastest: neighbours share a panel of B.
@@ -116,10 +127,12 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let x = lid % 8u + lid / 32u % (COLUMN_LANES / 8u) * 8u;
     var c00 = mat4x4<f32>(); var c01 = mat4x4<f32>(); var c10 = mat4x4<f32>(); var c11 = mat4x4<f32>();
     var next = load(lid, row, column, base, 0u);
+    var sums = vec4<f32>();
     for (var k = 0u; k < p.inner; k += DEPTH) {
         workgroupBarrier();
         stage(lid, next);
         workgroupBarrier();
+        if (ROW_SUMS && column == 0u) { sums += next[0] + next[1] + next[2] + next[3]; }
         if (k + DEPTH < p.inner) { next = load(lid, row, column, base, k + DEPTH); }
         for (var s = 0u; s < DEPTH; s += 1u) {
             let i = 2u * ROW_LANES * s + permuted(y, s / 4u);
@@ -129,6 +142,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
             c10 = add(c10, a1, b0); c11 = add(c11, a1, b1);
         }
     }
+    if (ROW_SUMS && column == 0u) { store_row_sums(lid, batch, row / 4u + lid, sums); }
     store(batch, row + 4u * y, column / 4u + x, c00);
     store(batch, row + 4u * y, column / 4u + x + COLUMN_LANES, c01);
     store(batch, row + 4u * (y + ROW_LANES), column / 4u + x, c10);

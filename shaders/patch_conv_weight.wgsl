@@ -115,7 +115,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
             patch_start(fourth)), inside);
         here = next(fourth);
         asked |= ask_early(0u, row / 4u, lid, min(token + 4u, vec4(end - 1u)) * ((p.rows + 3u) / 4u));
-        sum = grow_turned(sum, cells, token * ((p.rows + 3u) / 4u), load_pixels(start, offset0, live),
+        sum = grow_turned(sum, steps_at(cells, token * ((p.rows + 3u) / 4u)), load_pixels(start, offset0, live),
             load_pixels(start, offset1, live));
     }
     // What was asked for early counts nothing, but must be used.

@@ -61,12 +61,18 @@ impl Needs {
         Tensor::empty(context, dims, DType::F32)
     }
 
-    /// The slot of parameter `i`, as `dims`, where it holds a gradient already: a rule that adds to it in its own kernel returns it.
-    #[must_use]
-    pub fn filled(&self, i: usize, dims: &[usize]) -> Option<Tensor> {
-        let slot = self.slots.get(i)?.as_ref()?;
-        let holds = self.filled.as_ref().is_none_or(|filled| filled.borrow().contains(&key(slot)));
-        if holds { slot.reshape(dims).ok() } else { None }
+    /// [`Needs::place`] for a rule that can add in its own kernel: `true` beside memory that holds a gradient already, to which the
+    /// rule must add its own.
+    ///
+    /// # Errors
+    /// As [`Tensor::empty`].
+    pub fn place_or_add(&self, i: usize, context: &Context, dims: &[usize]) -> Result<(Tensor, bool)> {
+        let slot = self.slots.get(i).and_then(Option::as_ref);
+        let holds = |slot: &&Tensor| self.filled.as_ref().is_none_or(|filled| filled.borrow().contains(&key(slot)));
+        match slot.filter(holds).and_then(|slot| slot.reshape(dims).ok()) {
+            Some(slot) => Ok((slot, true)),
+            None => Ok((self.place(i, context, dims)?, false)),
+        }
     }
 
     /// Takes the gradient that input `i` has received from operations after this one, in the input's type and number of values.

@@ -59,10 +59,17 @@ fn turned(w: mat4x4<f32>, x: mat4x4<f32>, y: mat4x4<f32>, z: mat4x4<f32>, i: u32
     return transpose(mat4x4(w[i], x[i], y[i], z[i]));
 }
 
-// The same where the left operand is stored transposed: a place is a cell of four rows, an offset is a step.
-fn grow_turned(sum: Tiles, cells: Places, offsets: vec4<u32>, b0: mat4x4<f32>, b1: mat4x4<f32>) -> Tiles {
-    let x = eight(0u, cells, offsets.x); let y = eight(0u, cells, offsets.y);
-    let z = eight(0u, cells, offsets.z); let w = eight(0u, cells, offsets.w);
+// Where the left operand is stored transposed, a place is a cell of four rows, an offset is a step. Four steps of it:
+struct Steps { x: Eight, y: Eight, z: Eight, w: Eight }
+
+fn steps_at(cells: Places, offsets: vec4<u32>) -> Steps {
+    return Steps(eight(0u, cells, offsets.x), eight(0u, cells, offsets.y), eight(0u, cells, offsets.z),
+        eight(0u, cells, offsets.w));
+}
+
+// The tile grows by them.
+fn grow_turned(sum: Tiles, s: Steps, b0: mat4x4<f32>, b1: mat4x4<f32>) -> Tiles {
+    let x = s.x; let y = s.y; let z = s.z; let w = s.w;
     var next = sum;
     var rows = Eight(turned(x.low, y.low, z.low, w.low, 0u), turned(x.low, y.low, z.low, w.low, 1u));
     next.c0.r0 = add_eight(sum.c0.r0, rows, b0);

@@ -252,8 +252,10 @@ struct Fit {
     /// Constants of the contract, with what an undeclared one stands for.
     constants: Vec<(&'static str, Option<f64>)>,
     epilogue: bool,
-    /// Whether its result is called `c`, which the epilogue that adds to it must know.
+    /// Whether its result is called `c`, which epilogues that add to it must know.
     adds: bool,
+    /// Whether it sums rows of the left operand for the epilogue that stores them.
+    sums: bool,
 }
 
 impl Fit {
@@ -268,11 +270,17 @@ impl Fit {
         let constants =
             contract.constants.iter().map(|(name, plain)| (*name, (!declared(name)).then_some(*plain))).collect();
         let adds = module.global_variables.iter().any(|(_, v)| v.name.as_deref() == Some("c"));
-        Ok(Self { grid: contract.grid, fields, tile, constants, epilogue: text.contains("epilogue("), adds })
+        let (epilogue, sums) = (text.contains("epilogue("), text.contains("put_row_sums("));
+        Ok(Self { grid: contract.grid, fields, tile, constants, epilogue, adds, sums })
     }
 
     fn launch(&self, params: &[u8], set: &[(&'static str, f64)], epilogue: EpilogueKind) -> Option<Fitted> {
-        let takes = self.epilogue && (self.adds || epilogue != EpilogueKind::Added);
+        let takes = self.epilogue
+            && match epilogue {
+                EpilogueKind::Added => self.adds,
+                EpilogueKind::RowSums => self.adds && self.sums,
+                _ => true,
+            };
         if epilogue != EpilogueKind::None && !takes {
             return None;
         }

@@ -57,6 +57,7 @@ fn grids_follow_from_params_and_declared_tiles() {
     let module = parse(&Source::join(own, plain(), None)).unwrap();
     let fields = fields(&module);
     let fit = |trans_b| Fit {
+        sums: false,
         grid: Grid::Tiles,
         fields: fields.clone(),
         tile: [16, 32],

@@ -55,6 +55,8 @@ pub enum Part {
     Loads,
     /// Types of the device's cooperative matrices. Such a kernel takes native halves only.
     Matrix,
+    /// Sums of the rows of a product's left operand: the kernel takes [`EpilogueKind::RowSums`], whose file stands for this part then.
+    RowSums,
 }
 
 impl Part {
@@ -93,6 +95,7 @@ impl Part {
             (Self::Tile, _) => ("parts/tile.wgsl", include_str!("../../shaders/parts/tile.wgsl")),
             (Self::Gelu, _) => ("parts/gelu.wgsl", include_str!("../../shaders/parts/gelu.wgsl")),
             (Self::Matrix, _) => matrix.file(),
+            (Self::RowSums, _) => ("parts/row_sums_none.wgsl", include_str!("../../shaders/parts/row_sums_none.wgsl")),
         }
     }
 
@@ -172,12 +175,22 @@ pub enum EpilogueKind {
     Added,
     /// Plus one value of the bias for each channel, where the result is images.
     BiasChannel,
+    /// The result, or plus what stands in its place already; and beside it the sums of the rows of the left operand.
+    RowSums,
 }
 
 impl EpilogueKind {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::None, Self::Bias, Self::BiasGelu, Self::BiasResidual, Self::GeluSlope, Self::Added, Self::BiasChannel];
+    pub const ALL: [Self; 8] = [
+        Self::None,
+        Self::Bias,
+        Self::BiasGelu,
+        Self::BiasResidual,
+        Self::GeluSlope,
+        Self::Added,
+        Self::BiasChannel,
+        Self::RowSums,
+    ];
 
     /// Name as in `--epilogue`.
     #[must_use]
@@ -190,6 +203,7 @@ impl EpilogueKind {
             Self::GeluSlope => "gelu_slope",
             Self::Added => "added",
             Self::BiasChannel => "bias_channel",
+            Self::RowSums => "row_sums",
         }
     }
 
@@ -212,6 +226,9 @@ impl EpilogueKind {
             Self::BiasChannel => {
                 ("parts/epilogue_bias_channel.wgsl", include_str!("../../shaders/parts/epilogue_bias_channel.wgsl"))
             }
+            Self::RowSums => {
+                ("parts/epilogue_row_sums.wgsl", include_str!("../../shaders/parts/epilogue_row_sums.wgsl"))
+            }
         }
     }
 
@@ -222,12 +239,14 @@ impl EpilogueKind {
         const BIAS_GELU: &[Binding] = &[Binding::stored("bias"), Binding::stored_mut("pre_activation")];
         const BIAS_RESIDUAL: &[Binding] = &[Binding::stored("bias"), Binding::stored("residual")];
         const PRE_ACTIVATION: &[Binding] = &[Binding::stored("pre_activation")];
+        const ROW_SUMS: &[Binding] = &[Binding::f32_mut("row_sums")];
         match self {
             Self::None | Self::Added => &[],
             Self::Bias | Self::BiasChannel => BIAS,
             Self::BiasGelu => BIAS_GELU,
             Self::BiasResidual => BIAS_RESIDUAL,
             Self::GeluSlope => PRE_ACTIVATION,
+            Self::RowSums => ROW_SUMS,
         }
     }
 }

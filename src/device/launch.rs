@@ -26,6 +26,9 @@ pub enum Epilogue<'a> {
     Added,
     /// Plus one value of `bias` for each channel, where the result is images.
     BiasChannel(&'a View),
+    /// The result as it is, and in `sums`, f32, those of the rows of the left operand, which is stored transposed: one behind the
+    /// other for each of a batch. With `added` both are added to what stands in their places already.
+    RowSums { sums: &'a View, added: bool },
 }
 
 impl Epilogue<'_> {
@@ -40,6 +43,7 @@ impl Epilogue<'_> {
             Self::GeluSlope { .. } => EpilogueKind::GeluSlope,
             Self::Added => EpilogueKind::Added,
             Self::BiasChannel(_) => EpilogueKind::BiasChannel,
+            Self::RowSums { .. } => EpilogueKind::RowSums,
         }
     }
 }
@@ -87,6 +91,10 @@ impl<'a> Launch<'a> {
             Epilogue::GeluSlope { pre_activation } => self.tensors.push(pre_activation),
             Epilogue::BiasGelu { bias, pre_activation } => self.tensors.extend([bias, pre_activation]),
             Epilogue::BiasResidual { bias, residual } => self.tensors.extend([bias, residual]),
+            Epilogue::RowSums { sums, added } => {
+                self.tensors.push(sums);
+                return self.constant("ADDED", f64::from(added));
+            }
         }
         self
     }

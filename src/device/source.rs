@@ -55,7 +55,12 @@ impl Source {
         for part in kernel.parts.iter().filter(|part| **part != Part::Cells) {
             // GELU is what two epilogues need: kernels that have epilogues list it, and other epilogues go without.
             let gelu = matches!(variant.epilogue, EpilogueKind::BiasGelu | EpilogueKind::GeluSlope);
-            if *part != Part::Gelu || !kernel.epilogues || gelu {
+            let left_out = match part {
+                Part::Gelu => kernel.epilogues && !gelu,
+                Part::RowSums => variant.epilogue == EpilogueKind::RowSums,
+                _ => false,
+            };
+            if !left_out {
                 source.push(part.file(variant.lanes, variant.matrix));
             }
         }
@@ -145,6 +150,17 @@ impl Kernel {
         }
     }
 
+    /// The epilogues that this kernel can be joined with.
+    #[must_use]
+    pub fn takes_epilogues(&self) -> Vec<EpilogueKind> {
+        let takes = |kind: &EpilogueKind| match kind {
+            EpilogueKind::None => true,
+            EpilogueKind::RowSums => self.epilogues && self.parts.contains(&Part::RowSums),
+            _ => self.epilogues,
+        };
+        EpilogueKind::ALL.into_iter().filter(takes).collect()
+    }
+
     /// All texts of this kernel: every storage, output, epilogue, size of matrices and kind of subgroups that it takes.
     #[must_use]
     pub fn variants(&self, immediates: bool) -> Vec<Variant> {
@@ -152,11 +168,11 @@ impl Kernel {
         let lanes = if has_lanes { &Lanes::ALL[..] } else { &Lanes::ALL[..1] };
         let matrices = if self.has_matrix() { &Matrix::ALL[..] } else { &[Matrix::M16] };
         let outputs = if self.has_output() { &[DType::F32, DType::F16][..] } else { &[DType::F32][..] };
-        let epilogues = if self.epilogues { &EpilogueKind::ALL[..] } else { &EpilogueKind::ALL[..1] };
+        let epilogues = self.takes_epilogues();
         let mut all = Vec::new();
         for &storage in self.storages() {
             for &output in outputs {
-                for &epilogue in epilogues {
+                for &epilogue in &epilogues {
                     all.extend(matrices.iter().flat_map(|&matrix| {
                         let variant = move |&lanes| Variant { storage, output, epilogue, matrix, lanes, immediates };
                         lanes.iter().map(variant)

@@ -39,15 +39,22 @@ pub fn launch(ctx: &Context, x: &Tensor, period: usize, weights: Option<&Tensor>
     let width = x.shape().last();
     let dims: &[usize] = if period == 1 { &[width] } else { &[period, width] };
     let y = Tensor::empty(ctx, dims, DType::F32)?;
-    launch_into(ctx, x, period, weights, &y)?;
+    launch_into(ctx, x, period, weights, &y, false)?;
     Ok(y)
 }
 
-/// [`launch`] into given memory of period * width values, F32.
+/// [`launch`] into given memory of period * width values, F32; with `added` plus what stands there.
 ///
 /// # Errors
 /// As [`launch`]; a shape error when `y` has another size.
-pub fn launch_into(ctx: &Context, x: &Tensor, period: usize, weights: Option<&Tensor>, y: &Tensor) -> Result<()> {
+pub fn launch_into(
+    ctx: &Context,
+    x: &Tensor,
+    period: usize,
+    weights: Option<&Tensor>,
+    y: &Tensor,
+    added: bool,
+) -> Result<()> {
     let rows = x.shape().rows();
     if period == 0 || rows == 0 || !rows.is_multiple_of(period) {
         return Err(Error::shape("column_sum", format!("rows in multiples of {period}"), x.shape()));
@@ -57,11 +64,11 @@ pub fn launch_into(ctx: &Context, x: &Tensor, period: usize, weights: Option<&Te
     }
     let (_, chunks) = chunks(ctx, rows / period, period * x.shape().cells());
     if chunks == 1 {
-        return stage(ctx, x, period, weights, y);
+        return stage(ctx, x, period, weights, y, added);
     }
     let partial = Tensor::empty(ctx, &[chunks * period, x.shape().last()], DType::F32)?;
-    stage(ctx, x, period, weights, &partial)?;
-    launch_into(ctx, &partial, period, None, y)
+    stage(ctx, x, period, weights, &partial, false)?;
+    launch_into(ctx, &partial, period, None, y, added)
 }
 
 /// How many repeats one invocation adds, and how many such chunks there are, when a repeat is `span` cells wide. On hardware
@@ -83,7 +90,7 @@ fn chunks_for(software: bool, repeats: usize, span: usize) -> (usize, usize) {
 }
 
 /// One launch: y (chunks * period, width) F32.
-fn stage(ctx: &Context, x: &Tensor, period: usize, weights: Option<&Tensor>, y: &Tensor) -> Result<()> {
+fn stage(ctx: &Context, x: &Tensor, period: usize, weights: Option<&Tensor>, y: &Tensor, added: bool) -> Result<()> {
     let shape = x.shape();
     let repeats = shape.rows() / period;
     let span = period * shape.cells();
@@ -105,6 +112,7 @@ fn stage(ctx: &Context, x: &Tensor, period: usize, weights: Option<&Tensor>, y: 
             group_stride: stride,
         })
         .constant("WEIGHTED", if weights.is_some() { 1.0 } else { 0.0 })
+        .constant("ADDED", f64::from(added))
         .groups((chunks * span).div_ceil(64))
         .flops(if weights.is_some() { 2.0 } else { 1.0 } * shape.elements() as f64)
         .run(ctx)
@@ -117,6 +125,9 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
     let places = Groups { group: p.group, stride: p.group_stride };
     let (period, stride) = (p.period as usize, 4 * p.cells as usize);
     let mut sums = vec![0f64; p.chunks as usize * period * stride];
+    if t.flag("ADDED") {
+        sums = t.f32(2).into_iter().map(f64::from).collect();
+    }
     for j in 0..p.repeats as usize {
         for n in 0..period {
             let row = j * period + n;
@@ -154,7 +165,9 @@ pub fn cases() -> Vec<Case> {
         Case::new(name, Tolerance::sum(b * n / period), move |ctx, storage| {
             let x = samples::normal(ctx, &[b, n, w], storage, 1)?;
             let weights = samples::mask(ctx, &[b, n], 0.7, 2)?;
-            Ok(vec![launch(ctx, &x, period, weighted.then_some(&weights))?])
+            let held = samples::normal(ctx, &[period, w], DType::F32, 3)?;
+            launch_into(ctx, &x, period, weighted.then_some(&weights), &held, true)?;
+            Ok(vec![launch(ctx, &x, period, weighted.then_some(&weights))?, held])
         })
     })
     .collect()
@@ -162,6 +175,7 @@ pub fn cases() -> Vec<Case> {
 
 /// Mistakes that the cases must notice.
 pub const FAULTS: &[Fault] = &[
+    Fault { find: "sum += floats(y[index]);", replace: "" },
     Fault { find: "(row / p.group) * p.group_stride + row % p.group", replace: "row" },
     Fault { find: "let first = part * p.chunk;", replace: "let first = part * p.chunk + 1u;" },
     Fault { find: "weighted(j * p.period + n, v)", replace: "weighted(j, v)" },

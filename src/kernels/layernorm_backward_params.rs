@@ -39,11 +39,11 @@ struct Params {
 pub fn launch(ctx: &Context, dy: &Tensor, x: &Tensor, mean: &Tensor, rstd: &Tensor) -> Result<(Tensor, Tensor)> {
     let empty = || Tensor::empty(ctx, &[x.shape().last()], DType::F32);
     let (dweight, dbias) = (empty()?, empty()?);
-    launch_into(ctx, dy, x, (mean, rstd), (&dweight, &dbias))?;
+    launch_into(ctx, dy, x, (mean, rstd), (&dweight, &dbias), false)?;
     Ok((dweight, dbias))
 }
 
-/// [`launch`] with the statistics `(mean, rstd)` into the given `(dweight, dbias)`.
+/// [`launch`] with the statistics `(mean, rstd)` into the given `(dweight, dbias)`; with `added` plus what stands there.
 ///
 /// # Errors
 /// As [`launch`].
@@ -53,6 +53,7 @@ pub fn launch_into(
     x: &Tensor,
     (mean, rstd): (&Tensor, &Tensor),
     (dweight, dbias): (&Tensor, &Tensor),
+    added: bool,
 ) -> Result<()> {
     let shape = x.shape();
     let rows = shape.rows();
@@ -72,14 +73,15 @@ pub fn launch_into(
             chunk_rows: chunk_rows as u32,
             chunks: chunks as u32,
         })
+        .constant("ADDED", f64::from(added && chunks == 1))
         .groups((chunks * shape.cells()).div_ceil(64))
         .flops(5.0 * shape.elements() as f64)
         .run(ctx)?;
     if chunks == 1 {
         return Ok(());
     }
-    column_sum::launch_into(ctx, &weights, 1, None, dweight)?;
-    column_sum::launch_into(ctx, &biases, 1, None, dbias)
+    column_sum::launch_into(ctx, &weights, 1, None, dweight, added)?;
+    column_sum::launch_into(ctx, &biases, 1, None, dbias, added)
 }
 
 fn twin(t: &mut Twin<'_>) -> Result<()> {
@@ -88,13 +90,16 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
     let stride = 4 * p.cells as usize;
     let mut dweight = vec![0.0; p.chunks as usize * stride];
     let mut dbias = dweight.clone();
+    let held = t.flag("ADDED").then(|| (t.f32(4), t.f32(5)));
     for chunk in 0..p.chunks as usize {
         let rows = (chunk * p.chunk_rows as usize)..((chunk + 1) * p.chunk_rows as usize).min(p.rows as usize);
         for c in 0..stride {
             let g = |r: usize| f64::from(dy[r * stride + c]);
             let n = |r: usize| (f64::from(x[r * stride + c]) - f64::from(mean[r])) * f64::from(rstd[r]);
-            dweight[chunk * stride + c] = rows.clone().map(|r| g(r) * n(r)).sum::<f64>() as f32;
-            dbias[chunk * stride + c] = rows.clone().map(g).sum::<f64>() as f32;
+            let i = chunk * stride + c;
+            let (weight, bias) = held.as_ref().map_or((0.0, 0.0), |(w, b)| (f64::from(w[i]), f64::from(b[i])));
+            dweight[i] = (weight + rows.clone().map(|r| g(r) * n(r)).sum::<f64>()) as f32;
+            dbias[i] = (bias + rows.clone().map(g).sum::<f64>()) as f32;
         }
     }
     t.put_f32(4, dweight);
@@ -113,7 +118,9 @@ pub fn cases() -> Vec<Case> {
                 let dy = samples::normal(ctx, &[r, w], storage, 2)?;
                 let (_, mean, rstd) = layernorm::launch(ctx, &x, None)?;
                 let (dweight, dbias) = launch(ctx, &dy, &x, &mean, &rstd)?;
-                Ok(vec![dweight, dbias])
+                let held = (samples::normal(ctx, &[w], DType::F32, 3)?, samples::normal(ctx, &[w], DType::F32, 4)?);
+                launch_into(ctx, &dy, &x, (&mean, &rstd), (&held.0, &held.1), true)?;
+                Ok(vec![dweight, dbias, held.0, held.1])
             })
         })
         .collect()
@@ -124,4 +131,5 @@ pub const FAULTS: &[Fault] = &[
     Fault { find: "- mean[row]) * rstd[row]", replace: "- mean[row])" },
     Fault { find: "min((chunk + 1u) * p.chunk_rows, p.rows)", replace: "min(p.chunk_rows, p.rows)" },
     Fault { find: "biases += g;", replace: "biases = g;" },
+    Fault { find: "biases += floats(dbias[index]);", replace: "" },
 ];

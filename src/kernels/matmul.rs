@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::device::{Binding, Context, Epilogue, Kernel, Launch, Part, View};
+use crate::device::{Binding, Context, Epilogue, EpilogueKind, Kernel, Launch, Part, View};
 use crate::error::{Error, Result};
 use crate::kernels::matmul_images::{Images, Operand};
 use crate::kernels::matmul_plan::{Plan, Variant};
@@ -14,7 +14,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "matmul",
     source: include_str!("../../shaders/matmul.wgsl"),
-    parts: &[Part::ProductParams, Part::Grid, Part::Loads, Part::Tile, Part::Gelu],
+    parts: &[Part::ProductParams, Part::Grid, Part::Loads, Part::Tile, Part::Gelu, Part::RowSums],
     bindings: BINDINGS,
     epilogues: true,
     twin: matmul_twin::twin,
@@ -275,12 +275,15 @@ pub(super) fn execute(
     [a, b, c]: [&Tensor; 3],
     epilogue: Epilogue<'_>,
 ) -> Result<()> {
-    if plan.splits > 1 {
-        let partial = Tensor::empty(ctx, &[plan.splits * m.rows, m.width], DType::F32)?;
-        run(ctx, plan.variant, &m.parts(plan.splits), [a, b, &partial], Epilogue::None)?;
-        return matmul_sum::launch(ctx, &partial, plan.splits, c, m.c_row, epilogue);
+    if plan.splits == 1 {
+        return run(ctx, plan.variant, m, [a, b, c], epilogue);
     }
-    run(ctx, plan.variant, m, [a, b, c], epilogue)
+    let partial = matmul_sum::Partial { splits: plan.splits, rows: m.rows, width: m.width };
+    let x = partial.empty(ctx, epilogue.kind())?;
+    let sums = if epilogue.kind() == EpilogueKind::RowSums { Some(partial.sums(&x)?) } else { None };
+    let first = sums.as_ref().map_or(Epilogue::None, |sums| Epilogue::RowSums { sums, added: false });
+    run(ctx, plan.variant, &m.parts(plan.splits), [a, b, &partial.products(&x)?], first)?;
+    matmul_sum::launch(ctx, &partial, &x, c, m.c_row, epilogue)
 }
 
 fn run(ctx: &Context, variant: Variant, m: &Batched, tensors: [&Tensor; 3], epilogue: Epilogue<'_>) -> Result<()> {
@@ -324,6 +327,12 @@ pub(super) fn check(m: &Batched, [a, b, c]: [&Tensor; 3], epilogue: Epilogue<'_>
             needs.push(("bias", bias, m.images.map_or(bias_reach, |images| images.channels.div_ceil(4))));
         }
         Epilogue::GeluSlope { pre_activation } => needs.push(("pre-activation", pre_activation, c_reach)),
+        Epilogue::RowSums { sums, .. } if m.form.trans_a => {
+            needs.push(("sums of rows", sums, m.batches * m.rows.div_ceil(4)));
+        }
+        Epilogue::RowSums { .. } => {
+            return Err(Error::shape("matmul", "a transposed A where its rows are summed", format!("{:?}", m.form)));
+        }
         Epilogue::BiasGelu { bias, pre_activation: other } | Epilogue::BiasResidual { bias, residual: other } => {
             needs.extend([("bias", bias, bias_reach), ("pre-activation or residual", other, c_reach)]);
         }
@@ -348,9 +357,9 @@ pub fn cases() -> Vec<Case> {
         (17, 130, 9),
         (33, 31, 66),
         (5, 129, 3),
-        (601, 437, 5),
         (20, 9, 1536),
         (4, 30, 1536),
+        (601, 437, 5),
     ];
     let run = |ctx: &Context, m: &Batched, a: &Tensor, b: &Tensor, c: &Tensor, epilogue: Epilogue<'_>| {
         launch_batched(ctx, m, a, b, c, epilogue)
@@ -363,6 +372,9 @@ pub fn cases() -> Vec<Case> {
 /// Wrong texts.
 pub const FAULTS: &[Fault] = &[
     Fault { find: "sum.c0 = sum.c1;", replace: "" },
+    Fault { find: "add_rows(sums, s, within(k))", replace: "add_rows(sums, s, vec4(1.0))" },
+    Fault { find: "left.low[3], high[0])", replace: "left.low[3], high[1])" },
+    Fault { find: "if (first && lid == 0u)", replace: "if (lid == 0u)" },
     Fault { find: "k < vec4(p.inner)", replace: "k <= vec4(p.inner)" },
     Fault { find: "vec4(0u, 1u, 2u, 3u) < vec4(p.width)", replace: "vec4(0u, 1u, 2u, 3u) <= vec4(p.width)" },
     Fault { find: "batch * p.bias_batch + column", replace: "column" },

@@ -27,7 +27,7 @@ const FORMS: [(bool, bool); 4] = [(false, false), (false, true), (true, true), (
 
 /// The four forms at each size, each with an epilogue of its own, the last one with a result in f32. Sizes share their
 /// pipelines, which software drivers compile slowly, unless `rotate` gives each size other epilogues. The last size also has the
-/// product in front of a GELU's gradient, and a gradient of weights that is added to another.
+/// product in front of a GELU's gradient, a gradient of weights that is added to another, and such gradients with those of biases.
 pub(super) fn forms(name: &str, rotate: bool, sizes: &[Size], run: impl Run) -> Vec<Case> {
     let mut cases = Vec::new();
     for (i, &(m, n, k)) in sizes.iter().enumerate() {
@@ -36,26 +36,29 @@ pub(super) fn forms(name: &str, rotate: bool, sizes: &[Size], run: impl Run) -> 
             .zip(EpilogueKind::ALL.into_iter().take(4).cycle().skip(if rotate { i % 4 } else { 0 }))
             .collect();
         if i + 1 == sizes.len() {
-            all.extend([(FORMS[0], EpilogueKind::GeluSlope), (FORMS[3], EpilogueKind::Added)]);
+            let more = [EpilogueKind::GeluSlope, EpilogueKind::Added, EpilogueKind::RowSums, EpilogueKind::RowSums];
+            all.extend([FORMS[0], FORMS[3], FORMS[3], FORMS[3]].into_iter().zip(more));
         }
         for (f, ((trans_a, trans_b), kind)) in all.into_iter().enumerate() {
             let (form, run) = (Matmul { trans_a, trans_b }, run.clone());
-            let wide = f == 5 || f == 3 && (i % 2 == 0 || !rotate);
-            let label = format!("{name}, {m}x{n}x{k} {form:?} {}", kind.name());
+            let wide = f > 4 || f == 3 && (i % 2 == 0 || !rotate);
+            let added = kind == EpilogueKind::Added || f == 7;
+            let label = format!("{name}, {m}x{n}x{k} {form:?} {}{}", kind.name(), if added { ", added" } else { "" });
             cases.push(Case::new(label, Tolerance::sum(k + 2), move |ctx, dtype| {
-                product(ctx, form, (m, n, k), kind, [dtype, if wide { DType::F32 } else { dtype }], &run)
+                product(ctx, form, (m, n, k), (kind, added), [dtype, if wide { DType::F32 } else { dtype }], &run)
             }));
         }
     }
     cases
 }
 
-/// One product with its epilogue, operands and result in two types: C and, where there is one, the value before GELU.
+/// One product with its epilogue, operands and result in two types: C, and what else the epilogue writes. With `added`, what it
+/// writes has something in its place already.
 pub(super) fn product(
     ctx: &Context,
     form: Matmul,
     (m, n, k): Size,
-    kind: EpilogueKind,
+    (kind, added): (EpilogueKind, bool),
     [dtype, out]: [DType; 2],
     run: &impl Run,
 ) -> Result<Vec<Tensor>> {
@@ -64,6 +67,10 @@ pub(super) fn product(
     let bias = samples::normal(ctx, &[n], dtype, 3)?;
     let residual = samples::normal(ctx, &[m, n], dtype, 4)?;
     let pre_activation = Tensor::empty(ctx, &[m, n], dtype)?;
+    let place = |dims: &[usize], dtype, seed| {
+        if added { samples::normal(ctx, dims, dtype, seed) } else { Tensor::empty(ctx, dims, dtype) }
+    };
+    let (c, sums) = (place(&[m, n], out, 5)?, place(&[m], DType::F32, 6)?);
     let epilogue = match kind {
         EpilogueKind::None => Epilogue::None,
         EpilogueKind::Added => Epilogue::Added,
@@ -72,13 +79,14 @@ pub(super) fn product(
         EpilogueKind::BiasGelu => Epilogue::BiasGelu { bias: &bias, pre_activation: &pre_activation },
         EpilogueKind::GeluSlope => Epilogue::GeluSlope { pre_activation: &residual },
         EpilogueKind::BiasResidual => Epilogue::BiasResidual { bias: &bias, residual: &residual },
-    };
-    let c = match kind {
-        EpilogueKind::Added => samples::normal(ctx, &[m, n], out, 5)?,
-        _ => Tensor::empty(ctx, &[m, n], out)?,
+        EpilogueKind::RowSums => Epilogue::RowSums { sums: &sums, added },
     };
     run(ctx, &Batched::single(form, (m, n, k), [&a, &b]), &a, &b, &c, epilogue)?;
-    Ok(if kind == EpilogueKind::BiasGelu { vec![c, pre_activation] } else { vec![c] })
+    Ok(match kind {
+        EpilogueKind::BiasGelu => vec![c, pre_activation],
+        EpilogueKind::RowSums => vec![c, sums],
+        _ => vec![c],
+    })
 }
 
 /// One weight per position: a shared A, results that interleave, a bias for each.
@@ -142,8 +150,9 @@ pub(super) fn patches(run: impl Run) -> Vec<Case> {
                         let m = Batched { a_row: token_cells, a_batch: n / parts * token_cells, c_row: cells, ..m };
                         let m = Batched { batches: parts, b_batch: n / parts, c_batch: d * cells, ..m };
                         let c = Tensor::empty(ctx, &[parts * d, pixels], DType::F32)?;
-                        run(ctx, &m, &tokens, &images, &c, Epilogue::None)?;
-                        return Ok(vec![c]);
+                        let sums = Tensor::empty(ctx, &[parts, d], DType::F32)?;
+                        run(ctx, &m, &tokens, &images, &c, Epilogue::RowSums { sums: &sums, added: false })?;
+                        return Ok(vec![c, sums]);
                     }
                     Operand::C => {
                         let m = Batched { form: form(false, false), rows: n, width: pixels, inner: d, ..m };

@@ -14,7 +14,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "matmul_cooperative",
     source: include_str!("../../shaders/matmul_cooperative.wgsl"),
-    parts: &[Part::ProductParams, Part::Patches, Part::Gelu, Part::Matrix],
+    parts: &[Part::ProductParams, Part::Patches, Part::Gelu, Part::RowSums, Part::Matrix],
     bindings: matmul::BINDINGS,
     epilogues: true,
     twin: matmul_twin::twin,
@@ -55,19 +55,21 @@ impl Tile {
         self.subgroup * self.row_groups * self.column_groups
     }
 
-    /// Workgroup memory: two padded tiles of halves, and an f32 matrix for each subgroup.
+    /// Workgroup memory: two padded tiles of halves, and for each subgroup an f32 matrix or a cell for each invocation.
     fn bytes(&self) -> usize {
         let cells = |lines: usize| lines * self.depth / 4 + 2 * lines.max(self.depth);
-        let results = self.row_groups * self.column_groups * self.matrix.size() * self.matrix.size();
+        let results =
+            self.row_groups * self.column_groups * (self.matrix.size() * self.matrix.size()).max(4 * self.subgroup);
         8 * (cells(self.rows()) + cells(self.columns())) + 4 * results
     }
 
-    /// Whether a device offers that much, and each invocation has at most eight cells of an operand to copy.
+    /// Whether a device offers that much, and each invocation has at most eight cells of an operand to copy, those of A in one column.
     fn fits(&self, has: &Capabilities) -> bool {
         let cells = self.rows().max(self.columns()) * self.depth / 4;
         self.bytes() <= has.workgroup_bytes as usize
             && self.invocations() <= 256
             && cells <= 8 * self.invocations()
+            && self.invocations().is_multiple_of(self.rows() / 4)
             && self.depth.is_multiple_of(self.matrix.size())
     }
 }
@@ -102,7 +104,7 @@ fn self_test(ctx: &Context) -> Result<(), String> {
             let run = move |ctx: &Context, m: &Batched, a: &Tensor, b: &Tensor, c: &Tensor, epilogue: Epilogue<'_>| {
                 launch(ctx, &tile, m, [a, b, c], epilogue)
             };
-            let out = matmul_cases::product(ctx, form, size, EpilogueKind::Bias, [DType::F16; 2], &run)?;
+            let out = matmul_cases::product(ctx, form, size, (EpilogueKind::Bias, false), [DType::F16; 2], &run)?;
             out.iter().map(|c| c.to_f32_padded()).collect::<Result<Vec<_>>>()
         };
         let (got, want) = (run(ctx)?.concat(), run(&Context::cpu())?.concat());
@@ -183,6 +185,9 @@ pub const FAULTS: &[Fault] = &[
     Fault { find: "coopLoad<MatrixA>", replace: "coopLoadT<MatrixA>" },
     Fault { find: "coopLoad<MatrixB>", replace: "coopLoadT<MatrixB>" },
     Fault { find: "k < p.inner + DEPTH", replace: "k < p.inner" },
+    Fault { find: "select(z, x[3], live.w)", replace: "x[3]" },
+    Fault { find: "j < 4u * WORKGROUP", replace: "j < 2u * WORKGROUP" },
+    Fault { find: "batch * ((p.rows + 3u) / 4u) + cell", replace: "cell" },
     Fault { find: "first + i + 2u * (i /", replace: "first + i + (i /" },
     Fault { find: "batch * p.bias_batch + bias_place(x)", replace: "bias_place(x)" },
     Fault { find: "batch * p.bias_batch + bias_place(x)", replace: "batch * p.bias_batch + x" },

@@ -11,7 +11,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "matmul_tiled",
     source: include_str!("../../shaders/matmul_tiled.wgsl"),
-    parts: &[Part::ProductParams, Part::Patches, Part::Grid, Part::Gelu],
+    parts: &[Part::ProductParams, Part::Patches, Part::Grid, Part::Gelu, Part::RowSums],
     bindings: matmul::BINDINGS,
     epilogues: true,
     twin: matmul_twin::twin,
@@ -103,6 +103,9 @@ pub const FAULTS: &[Fault] = &[
     Fault { find: "vec4(4u * cell) + FOUR < vec4(p.width)", replace: "vec4(4u * cell) + FOUR <= vec4(p.width)" },
     Fault { find: "sum[3] + x.w * y", replace: "sum[3] + x.z * y" },
     Fault { find: "permuted(y, s / 4u)", replace: "y" },
+    Fault { find: "sums += next[0]", replace: "sums = next[0]" },
+    Fault { find: "i < ROW_LANES * DEPTH / 2u; i +=", replace: "i < 2u * ROW_LANES; i +=" },
+    Fault { find: "batch * ((p.rows + 3u) / 4u) + cell", replace: "cell" },
     Fault { find: "load(lid, row, column, base, k + DEPTH)", replace: "load(lid, row, column, base, k)" },
     Fault { find: "batch * vec2(p.a_batch, p.b_batch)", replace: "batch * vec2(p.a_batch, p.a_batch)" },
     Fault { find: "batch * p.bias_batch + bias_place(cell)", replace: "bias_place(cell)" },

@@ -44,7 +44,7 @@ pub(super) fn twin(t: &mut Twin<'_>) -> Result<()> {
                     f64::from(a) * f64::from(b)
                 };
                 let sum: f64 = (0..p.inner).map(term).sum();
-                c[to] = finish(kind, sum, bias.get(from).copied(), other.get_mut(to), c[to]);
+                c[to] = finish(added(t).unwrap_or(kind), sum, bias.get(from).copied(), other.get_mut(to), c[to]);
             }
         }
     }
@@ -52,7 +52,24 @@ pub(super) fn twin(t: &mut Twin<'_>) -> Result<()> {
     if kind == EpilogueKind::BiasGelu {
         t.put_f32(4, other);
     }
+    if kind == EpilogueKind::RowSums {
+        let at = |batch: u32, row, k| at(Operand::A, trans_a, [batch * p.a_batch, p.a_row], row, k);
+        let sum = |batch, row| (0..p.inner).map(|k| f64::from(a[at(batch, row, k)])).sum();
+        let sums = row_sums(&p, t.f32(3), t.flag("ADDED"), sum);
+        t.put_f32(3, sums);
+    }
     Ok(())
+}
+
+/// `sums` with those of the rows of each batch; the padding of a batch's last cell is zero.
+fn row_sums(p: &Params, mut sums: Vec<f32>, added: bool, sum: impl Fn(u32, u32) -> f64) -> Vec<f32> {
+    let stride = p.rows.next_multiple_of(4);
+    for (batch, row) in (0..p.batches).flat_map(|batch| (0..stride).map(move |row| (batch, row))) {
+        let to = &mut sums[(batch * stride + row) as usize];
+        let total = if row < p.rows { sum(batch, row) } else { 0.0 };
+        *to = (total + if added { f64::from(*to) } else { 0.0 }) as f32;
+    }
+    sums
 }
 
 /// What a launch's overrides say lies in images.
@@ -66,11 +83,17 @@ fn images(t: &Twin<'_>) -> Option<Images> {
 /// What the epilogue's buffers hold, the first of them being buffer `first`: the bias, and what lies as the result does.
 pub(super) fn buffers(t: &Twin<'_>, first: usize) -> (Vec<f32>, Vec<f32>) {
     match t.epilogue() {
-        EpilogueKind::None | EpilogueKind::Added => (Vec::new(), Vec::new()),
+        EpilogueKind::None | EpilogueKind::Added | EpilogueKind::RowSums => (Vec::new(), Vec::new()),
         EpilogueKind::GeluSlope => (Vec::new(), t.f32(first)),
         EpilogueKind::Bias | EpilogueKind::BiasChannel => (t.f32(first), Vec::new()),
         EpilogueKind::BiasGelu | EpilogueKind::BiasResidual => (t.f32(first), t.f32(first + 1)),
     }
+}
+
+/// What happens to a product beside which rows are summed.
+pub(super) fn added(t: &Twin<'_>) -> Option<EpilogueKind> {
+    let added = if t.flag("ADDED") { EpilogueKind::Added } else { EpilogueKind::None };
+    (t.epilogue() == EpilogueKind::RowSums).then_some(added)
 }
 
 /// One value with its epilogue, `before` in its place; `other` is the residual or the argument of GELU, or takes the value before GELU.

@@ -7,7 +7,7 @@ use super::matmul_images::Operand;
 use super::patch_conv::{Patches, SIZES};
 use crate::device::{Binding, Context, Epilogue, Kernel, Launch, Part, Twin};
 use crate::error::{Error, Result};
-use crate::kernels::{Case, Fault, Tolerance, samples};
+use crate::kernels::{Case, Fault, Tolerance, column_sum, samples};
 use crate::shape::DType;
 use crate::tensor::Tensor;
 
@@ -45,25 +45,41 @@ struct Params {
 /// `Error::Shape` when the shapes do not fit.
 pub fn launch(ctx: &Context, tokens: &Tensor, image: &Tensor, side: usize) -> Result<Tensor> {
     let weight = Tensor::empty(ctx, &dims(tokens, image, side), DType::F32)?;
-    launch_into(ctx, tokens, image, side, &weight)?;
+    launch_into(ctx, tokens, image, side, &weight, None)?;
     Ok(weight)
 }
 
-/// [`launch`] into given memory, F32 (D, C, p, p).
+/// [`launch`] into given memory, F32 (D, C, p, p), and the sums of all tokens into `sums`, F32 (D): the gradient of the bias where
+/// tokens are the one of the output. Both come out of one launch where the convolution is a product.
 ///
 /// # Errors
 /// As [`launch`].
-pub fn launch_into(ctx: &Context, tokens: &Tensor, image: &Tensor, side: usize, weight: &Tensor) -> Result<()> {
-    partial(ctx, tokens, image, side, 1, weight)
+pub fn launch_into(
+    ctx: &Context,
+    tokens: &Tensor,
+    image: &Tensor,
+    side: usize,
+    weight: &Tensor,
+    sums: Option<&Tensor>,
+) -> Result<()> {
+    let g = geometry(tokens, image, side, 1, weight)?;
+    let form = Matmul { trans_a: true, trans_b: false };
+    let m = Batched { form, rows: g.width, width: g.pixels(), inner: tokens.shape().rows(), ..Batched::default() };
+    let m = Batched { a_row: tokens.shape().cells(), c_row: g.pixels() / 4, ..m };
+    let epilogue = sums.map_or(Epilogue::None, |sums| Epilogue::RowSums { sums, added: false });
+    if g.as_product(ctx, Operand::B, m, [tokens, image, weight], epilogue)? {
+        return Ok(());
+    }
+    partial(ctx, tokens, image, side, 1, weight)?;
+    sums.map_or(Ok(()), |sums| column_sum::launch_into(ctx, tokens, 1, None, sums, false))
 }
 
 fn dims(tokens: &Tensor, image: &Tensor, side: usize) -> [usize; 4] {
     [tokens.shape().last(), image.dims().get(1).copied().unwrap_or(1), side, side]
 }
 
-/// As [`launch_into`], with the samples cut into `parts`: (parts, D, C p, p) for parts > 1, to be summed over the first
-/// axis.
-fn partial(ctx: &Context, tokens: &Tensor, image: &Tensor, side: usize, parts: usize, weight: &Tensor) -> Result<()> {
+/// The sizes of a gradient in so many parts, which must fit.
+fn geometry(tokens: &Tensor, image: &Tensor, side: usize, parts: usize, weight: &Tensor) -> Result<Patches> {
     let (&[samples, n, width], &[_, channels, _, _]) = (tokens.dims(), image.dims()) else {
         let got = format!("{}, {}", tokens.shape(), image.shape());
         return Err(Error::shape("patch_conv_weight", "tokens (B, N, D), image (B, C, S, S)", got));
@@ -77,12 +93,14 @@ fn partial(ctx: &Context, tokens: &Tensor, image: &Tensor, side: usize, parts: u
         let expected = format!("dW ({width}, {channels}, {side}, {side})");
         return Err(Error::shape("patch_conv_weight", expected, weight.shape()));
     }
-    let form = Matmul { trans_a: true, trans_b: false };
-    let m = Batched { form, rows: width, width: g.pixels(), inner: samples * n, ..Batched::default() };
-    let m = Batched { a_row: tokens.shape().cells(), c_row: g.pixels() / 4, ..m };
-    if parts == 1 && g.as_product(ctx, Operand::B, m, [tokens, image, weight], Epilogue::None)? {
-        return Ok(());
-    }
+    Ok(g)
+}
+
+/// This kernel's own gradient, with the samples cut into `parts`: (parts, D, C p, p) for parts > 1, to be summed over the first
+/// axis.
+fn partial(ctx: &Context, tokens: &Tensor, image: &Tensor, side: usize, parts: usize, weight: &Tensor) -> Result<()> {
+    let g = geometry(tokens, image, side, parts, weight)?;
+    let Patches { samples, channels, width, .. } = g;
     let columns = channels * side * side.div_ceil(4);
     let tiles = Tiles::new(ctx, width, columns);
     let params = Params {
@@ -150,7 +168,11 @@ pub fn cases() -> Vec<Case> {
                 let image = samples::normal(ctx, &[b, c, s, s], dtype, 2)?;
                 let [d, c, ..] = dims(&tokens, &image, p);
                 let shape = if parts == 1 { [d, c, p, p] } else { [parts, d, c * p, p] };
-                let weight = Tensor::empty(ctx, &shape, DType::F32)?;
+                let (weight, sums) = (Tensor::empty(ctx, &shape, DType::F32)?, Tensor::empty(ctx, &[d], DType::F32)?);
+                if parts == 1 {
+                    launch_into(ctx, &tokens, &image, p, &weight, Some(&sums))?;
+                    return Ok(vec![weight, sums]);
+                }
                 partial(ctx, &tokens, &image, p, parts, &weight)?;
                 Ok(vec![weight])
             })

@@ -27,8 +27,8 @@ impl Op for AddRows {
     fn backward(&self, grad: &Tensor, needs: &Needs) -> Result<Vec<Option<Tensor>>> {
         let dv = match **needs {
             [_, true] => {
-                let dv = needs.place(1, grad.context(), &[self.period, grad.shape().last()])?;
-                kernels::column_sum::launch_into(grad.context(), grad, self.period, None, &dv)?;
+                let (dv, added) = needs.place_or_add(1, grad.context(), &[self.period, grad.shape().last()])?;
+                kernels::column_sum::launch_into(grad.context(), grad, self.period, None, &dv, added)?;
                 Some(dv)
             }
             _ => None,

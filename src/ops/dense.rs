@@ -179,8 +179,8 @@ impl Op for Dense {
             gradients[1] = Some(self.weights(grad, needs.place(1, ctx, self.weight.dims())?)?);
         }
         if needs[2] {
-            let db = needs.place(2, ctx, &[s.positions, s.width])?;
-            column_sum::launch_into(ctx, grad, s.positions, None, &db)?;
+            let (db, added) = needs.place_or_add(2, ctx, &[s.positions, s.width])?;
+            column_sum::launch_into(ctx, grad, s.positions, None, &db, added)?;
             gradients[2] = Some(db);
         }
         Ok(gradients)

@@ -136,23 +136,28 @@ fn of_input(dy: &Tensor, weight: &Tensor, x: &Tensor, epilogue: Epilogue<'_>) ->
     matmul::launch(dy.context(), &PLAIN, dy, weight, x.dtype(), epilogue)?.reshape(x.dims())
 }
 
-/// The gradients of a weight, input `i` of its operation, and of its bias, the next one, as far as they are wanted.
+/// The gradients of a weight, input `i` of its operation, and of its bias, the next one, as far as they are wanted. Where both are,
+/// one launch reads dy for both.
 fn of_parameters(needs: &Needs, i: usize, dy: &Tensor, x: &Tensor, weight: &Tensor) -> Result<[Option<Tensor>; 2]> {
-    let (ctx, mut gradients) = (dy.context(), [None, None]);
-    if wants(needs, i) {
-        let (dw, epilogue) = match needs.filled(i, weight.dims()) {
-            Some(slot) => (slot, Epilogue::Added),
-            None => (needs.place(i, ctx, weight.dims())?, Epilogue::None),
-        };
-        matmul::launch_into(ctx, &OVER_ROWS, dy, x, &dw, epilogue)?;
-        gradients[0] = Some(dw);
+    let ctx = dy.context();
+    let of_weight = || needs.place_or_add(i, ctx, weight.dims());
+    let of_bias = || needs.place_or_add(i + 1, ctx, &[weight.shape().rows()]);
+    let (weight, bias) = (wants(needs, i).then(of_weight).transpose()?, wants(needs, i + 1).then(of_bias).transpose()?);
+    match (&weight, &bias) {
+        (Some((dw, added)), Some((sums, added_too))) if added == added_too => {
+            matmul::launch_into(ctx, &OVER_ROWS, dy, x, dw, Epilogue::RowSums { sums, added: *added })?;
+        }
+        _ => {
+            if let Some((dw, added)) = &weight {
+                let epilogue = if *added { Epilogue::Added } else { Epilogue::None };
+                matmul::launch_into(ctx, &OVER_ROWS, dy, x, dw, epilogue)?;
+            }
+            if let Some((db, added)) = &bias {
+                column_sum::launch_into(ctx, dy, 1, None, db, *added)?;
+            }
+        }
     }
-    if wants(needs, i + 1) {
-        let db = needs.place(i + 1, ctx, &[weight.shape().rows()])?;
-        column_sum::launch_into(ctx, dy, 1, None, &db)?;
-        gradients[1] = Some(db);
-    }
-    Ok(gradients)
+    Ok([weight, bias].map(|place| place.map(|(gradient, _)| gradient)))
 }
 
 /// The MLP of a block: gelu(x W1^T + b1) goes into a second layer whose gradient takes the slope of the GELU along.

@@ -28,15 +28,15 @@ impl Op for PatchConv {
     fn backward(&self, grad: &Tensor, needs: &Needs) -> Result<Vec<Option<Tensor>>> {
         let (ctx, p) = (grad.context(), self.weight.shape().last());
         let image = needs[0].then(|| patch_conv_transposed::launch(ctx, grad, &self.weight, None));
+        let bias = needs[2].then(|| needs.place(2, ctx, &[grad.shape().last()])).transpose()?;
         let weight = needs[1].then(|| {
             let dw = needs.place(1, ctx, self.weight.dims())?;
-            patch_conv_weight::launch_into(ctx, grad, &self.image, p, &dw).map(|()| dw)
+            patch_conv_weight::launch_into(ctx, grad, &self.image, p, &dw, bias.as_ref()).map(|()| dw)
         });
-        let bias = needs[2].then(|| {
-            let db = needs.place(2, ctx, &[grad.shape().last()])?;
-            column_sum::launch_into(ctx, grad, 1, None, &db).map(|()| db)
-        });
-        Ok(vec![image.transpose()?, weight.transpose()?, bias.transpose()?])
+        if let (Some(db), false) = (&bias, needs[1]) {
+            column_sum::launch_into(ctx, grad, 1, None, db, false)?;
+        }
+        Ok(vec![image.transpose()?, weight.transpose()?, bias])
     }
 }
 

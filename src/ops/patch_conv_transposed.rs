@@ -30,7 +30,7 @@ impl Op for PatchConvTransposed {
         let tokens = needs[0].then(|| patch_conv::launch(ctx, grad, &self.weight, None));
         let weight = needs[1].then(|| {
             let dw = needs.place(1, ctx, self.weight.dims())?;
-            patch_conv_weight::launch_into(ctx, &self.tokens, grad, p, &dw).map(|()| dw)
+            patch_conv_weight::launch_into(ctx, &self.tokens, grad, p, &dw, None).map(|()| dw)
         });
         let bias = needs[2].then(|| channel_sum::launch(ctx, grad));
         Ok(vec![tokens.transpose()?, weight.transpose()?, bias.transpose()?])

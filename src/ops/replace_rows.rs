@@ -28,9 +28,14 @@ impl Op for ReplaceRows {
     fn backward(&self, grad: &Tensor, needs: &Needs) -> Result<Vec<Option<Tensor>>> {
         let &[x, token] = &**needs else { return Ok(Vec::new()) };
         let ctx = grad.context();
+        let of_token = || -> Result<Tensor> {
+            let (dtoken, added) = needs.place_or_add(1, ctx, &[grad.shape().last()])?;
+            kernels::column_sum::launch_into(ctx, grad, 1, Some(&self.mask), &dtoken, added)?;
+            Ok(dtoken)
+        };
         Ok(vec![
             x.then(|| kernels::replace_rows_backward::launch(ctx, grad, &self.mask)).transpose()?,
-            token.then(|| kernels::column_sum::launch(ctx, grad, 1, Some(&self.mask))).transpose()?,
+            token.then(|| of_token()).transpose()?,
         ])
     }
 }
