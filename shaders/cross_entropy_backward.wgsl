@@ -3,7 +3,7 @@
 // upstream, inverse () f32; logits, dlogits (rows, width) Stored; targets u32 and mask f32 in groups of `group` per
 // padded row; lse (rows) f32 from the forward kernel.
 //
-// Work: one invocation per cell.
+// Work: ROW_LANES invocations per row, which find its factor once and take its cells in turn.
 // Cost: 4 FLOPs per element; reads logits, writes dlogits.
 
 struct Params {
@@ -23,6 +23,7 @@ struct Params {
 @group(0) @binding(6) var<storage, read_write> dlogits: array<Stored4>;
 
 override WORKGROUP: u32 = 64u;
+override ROW_LANES: u32 = 64u;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -30,21 +31,23 @@ fn main(
     @builtin(num_workgroups) count: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
-    let index = group_index(wid, count) * WORKGROUP + lid;
-    let row = index / p.cells;
+    let row = group_index(wid, count) * (WORKGROUP / ROW_LANES) + lid / ROW_LANES;
     if row >= p.rows {
         return;
     }
     let place = (row / p.group) * p.group_stride + row % p.group;
     let label = targets[place];
     let scale = select(0.0, upstream[0] * inverse[0] * mask[place], label < p.width);
-    var g = vec4<f32>(0.0);
-    if scale != 0.0 {
-        let classes = vec4<u32>(4u * (index - row * p.cells)) + vec4<u32>(0u, 1u, 2u, 3u);
-        let hit = select(vec4<f32>(0.0), vec4<f32>(1.0), classes == vec4<u32>(label));
-        g = scale * (exp(unpack4(logits[index]) - lse[row]) - hit);
-        // The padding is no class.
-        g = select(vec4<f32>(0.0), g, classes < vec4<u32>(p.width));
+    let normaliser = lse[row];
+    for (var c = lid % ROW_LANES; c < p.cells; c += ROW_LANES) {
+        var g = vec4<f32>(0.0);
+        if scale != 0.0 {
+            let classes = vec4<u32>(4u * c) + vec4<u32>(0u, 1u, 2u, 3u);
+            let hit = select(vec4<f32>(0.0), vec4<f32>(1.0), classes == vec4<u32>(label));
+            g = scale * (exp(unpack4(logits[row * p.cells + c]) - normaliser) - hit);
+            // The padding is no class.
+            g = select(vec4<f32>(0.0), g, classes < vec4<u32>(p.width));
+        }
+        dlogits[row * p.cells + c] = pack4(g);
     }
-    dlogits[index] = pack4(g);
 }

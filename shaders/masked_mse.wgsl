@@ -3,7 +3,8 @@
 // prediction, truth (rows, width) Stored; row_mask f32 in groups of `group` per padded row; sample_mask (samples) f32;
 // pairs (chunks, 2) f32, one padded cell each. `loss_mean` divides the sums by width * count.
 //
-// Work: one workgroup per chunk; its invocations walk over the chunk's cells side by side, whatever the width.
+// Work: ROW_LANES invocations per chunk walk over its rows side by side, so that what depends on the row alone, its masks and
+// the divisions that find them, is done once a row.
 // Cost: 3 FLOPs per element; reads prediction and truth, dropped rows not at all.
 
 struct Params {
@@ -46,27 +47,28 @@ fn main(
     @builtin(num_workgroups) count: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
-    let chunk = group_index(wid, count);
-    if chunk >= p.chunks {
-        return;
-    }
-    let first = chunk * p.chunk_rows * p.cells;
-    let last = min((chunk + 1u) * p.chunk_rows, p.rows) * p.cells;
+    let chunk = group_index(wid, count) * (WORKGROUP / ROW_LANES) + lid / ROW_LANES;
+    let lane = lid % ROW_LANES;
+    // A chunk past the end has no rows, but takes part in the reduction: barriers need all invocations.
+    let last = min((chunk + 1u) * p.chunk_rows, p.rows);
     var sum = vec4<f32>(0.0);
     var kept = 0.0;
-    for (var i = first + lid; i < last; i += WORKGROUP) {
-        let row = i / p.cells;
+    for (var row = chunk * p.chunk_rows; row < last; row += 1u) {
         let k = keep(row);
         // What stands in a dropped row must not matter, not even an infinity.
         if k != 0.0 {
-            let d = unpack4(prediction[i]) - unpack4(truth[i]);
-            sum += k * d * d;
-            // A row is counted by whoever holds its first cell.
-            kept += select(0.0, k, i == row * p.cells);
+            var squares = vec4<f32>(0.0);
+            for (var i = row * p.cells + lane; i < (row + 1u) * p.cells; i += ROW_LANES) {
+                let d = unpack4(prediction[i]) - unpack4(truth[i]);
+                squares += d * d;
+            }
+            sum += k * squares;
+            kept += k;
         }
     }
-    let total = reduce_sum2(lid, vec2<f32>(add4(sum), kept));
-    if lid == 0u {
+    // The lanes of a chunk have all counted its rows.
+    let total = reduce_sum2(lid, vec2<f32>(add4(sum), select(0.0, kept, lane == 0u)));
+    if lane == 0u && chunk < p.chunks {
         pairs[chunk] = vec4<f32>(total, 0.0, 0.0);
     }
 }

@@ -1,8 +1,9 @@
 // sum_squares: partials[g] = sum of x[i]^2 over the cells i of workgroup g
 //
 // Shapes: x (any) f32; partials (groups) f32. The sum of the partials is the squared norm; `step_control` takes it.
-// Work:   workgroup g takes `chunk` cells from g * chunk on, 64 neighbours at each turn of its loop, so that it reads memory
-//         in order. Few groups with long loops, because a group costs a tree with barriers.
+// Work:   workgroup g takes `chunk` cells from g * chunk on. Its invocations go over them SIDE neighbours at a time: all of the
+//         chunk at once where hardware runs them together, eight in a part of it where a processor that plays GPU runs eight to
+//         their end before the next, so that either reads memory in order. Few groups with long loops, because a group costs a tree.
 // Cost:   2 FLOPs and 4 bytes an element: bandwidth only.
 //
 // The order of the additions depends on the number of groups alone, never on which group finishes first: two runs give
@@ -19,6 +20,7 @@ struct Params {
 
 // Fixed by the tree of the reduce part.
 override WORKGROUP: u32 = 64u;
+override SIDE: u32 = 64u;  // 8 or 64
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -32,8 +34,10 @@ fn main(
     }
     // Four running sums, one a lane: shorter chains of additions, so less rounding than one sum would gather.
     var sums = vec4<f32>(0.0);
-    let end = min((group + 1u) * p.chunk, p.cells);
-    for (var cell = group * p.chunk + lid; cell < end; cell += WORKGROUP) {
+    let part = p.chunk / (WORKGROUP / SIDE);
+    let first = group * p.chunk + lid / SIDE * part;
+    let end = min(first + part, p.cells);
+    for (var cell = first + lid % SIDE; cell < end; cell += SIDE) {
         let v = floats(x[cell]);
         sums += v * v;
     }

@@ -75,6 +75,29 @@ impl Needs {
         }
     }
 
+    /// [`Needs::place_or_add`] for two inputs of one shape that one launch writes or adds to alike.
+    ///
+    /// # Errors
+    /// As [`Tensor::empty`].
+    pub fn places_or_add(&self, [i, j]: [usize; 2], ctx: &Context, dims: &[usize]) -> Result<(Tensor, Tensor, bool)> {
+        match (self.place_or_add(i, ctx, dims)?, self.place_or_add(j, ctx, dims)?) {
+            ((first, added), (second, too)) if added == too => Ok((first, second, added)),
+            // Only one of them has something to add to: neither is added here.
+            _ => Ok((self.place(i, ctx, dims)?, self.place(j, ctx, dims)?, false)),
+        }
+    }
+
+    /// Memory for a rule that adds to a few rows of a large table: the slot, which is zero or holds a gradient, else zeros.
+    ///
+    /// # Errors
+    /// As [`Tensor::zeros`].
+    pub fn zero_or_held(&self, i: usize, context: &Context, dims: &[usize]) -> Result<Tensor> {
+        match self.slots.get(i).and_then(Option::as_ref).and_then(|slot| slot.reshape(dims).ok()) {
+            Some(slot) => Ok(slot),
+            None => Tensor::zeros(context, dims, DType::F32),
+        }
+    }
+
     /// Takes the gradient that input `i` has received from operations after this one, in the input's type and number of values.
     /// What the rule returns for the input is then to be the sum of both. `None` for parameters and where nothing has come yet.
     #[must_use]

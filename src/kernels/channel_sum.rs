@@ -36,6 +36,16 @@ const PART: usize = 1024;
 /// # Errors
 /// `Error::Shape` unless the image has four axes.
 pub fn launch(ctx: &Context, image: &Tensor) -> Result<Tensor> {
+    let sum = Tensor::empty(ctx, &[image.dims().get(1).copied().unwrap_or(1)], DType::F32)?;
+    launch_into(ctx, image, &sum, false)?;
+    Ok(sum)
+}
+
+/// [`launch`] into given memory, F32 (C); with `added` plus what stands there.
+///
+/// # Errors
+/// As [`launch`]; `Error::Shape` when `to` has another length.
+pub fn launch_into(ctx: &Context, image: &Tensor, to: &Tensor, added: bool) -> Result<()> {
     let &[samples, channels, height, _] = image.dims() else {
         return Err(Error::shape("channel_sum", "(B, C, H, W)", image.shape()));
     };
@@ -55,7 +65,7 @@ pub fn launch(ctx: &Context, image: &Tensor) -> Result<Tensor> {
         .groups(samples * parts * channels.div_ceil(4))
         .flops(image.shape().elements() as f64)
         .run(ctx)?;
-    column_sum::launch(ctx, &sum, 1, None)
+    column_sum::launch_into(ctx, &sum, 1, None, to, added)
 }
 
 fn twin(t: &mut Twin<'_>) -> Result<()> {

@@ -4,6 +4,7 @@ use crate::device::{Binding, Context, Kernel, Launch, Part, Twin};
 use crate::error::{Error, Result};
 use crate::kernels::cross_entropy::{SHAPES, layout};
 use crate::kernels::masks::Groups;
+use crate::kernels::rows::lanes;
 use crate::kernels::{Case, Fault, Tolerance, cross_entropy, samples};
 use crate::shape::DType;
 use crate::tensor::Tensor;
@@ -56,6 +57,7 @@ pub fn launch(
     if lse.dims() != [rows] {
         return Err(Error::shape("cross_entropy_backward", format!("lse of ({rows})"), lse.shape()));
     }
+    let lanes = lanes(ctx, rows, shape.cells());
     let dlogits = Tensor::empty(ctx, logits.dims(), logits.dtype())?;
     Launch::new(&KERNEL)
         .tensors(&[upstream, inverse, logits, targets, mask, lse, &dlogits])
@@ -66,7 +68,8 @@ pub fn launch(
             group: places.group,
             group_stride: places.stride,
         })
-        .groups((rows * shape.cells()).div_ceil(64))
+        .constant("ROW_LANES", lanes as f64)
+        .groups(rows.div_ceil(64 / lanes))
         .flops(4.0 * shape.elements() as f64)
         .run(ctx)?;
     Ok(dlogits)
@@ -116,6 +119,7 @@ pub fn cases() -> Vec<Case> {
 
 /// Mistakes that the cases must notice.
 pub const FAULTS: &[Fault] = &[
+    Fault { find: "c += ROW_LANES", replace: "c += 2u * ROW_LANES" },
     Fault { find: " - hit)", replace: ")" },
     Fault { find: "inverse[0] * mask[place]", replace: "inverse[0]" },
     Fault { find: "g = select(vec4<f32>(0.0), g, classes < vec4<u32>(p.width));", replace: "" },

@@ -29,21 +29,31 @@ struct Params {
 /// # Errors
 /// A shape error when there are not as many rows in dy as ids.
 pub fn launch(ctx: &Context, dy: &Tensor, ids: &Tensor, entries: usize) -> Result<Tensor> {
+    let dtable = Tensor::zeros(ctx, &[entries, dy.shape().last()], DType::F32)?;
+    launch_into(ctx, dy, ids, &dtable)?;
+    Ok(dtable)
+}
+
+/// Adds to dtable (V, E) F32, touching only rows that an id names: a vocabulary is much larger than a batch.
+///
+/// # Errors
+/// As [`launch`]; a shape error when the rows of `dtable` have another length.
+pub fn launch_into(ctx: &Context, dy: &Tensor, ids: &Tensor, dtable: &Tensor) -> Result<()> {
     let shape = dy.shape();
     let rows = shape.rows();
     if ids.shape().elements() != rows {
         return Err(Error::shape("embedding_backward", format!("{rows} ids"), ids.shape()));
     }
-    // The kernel touches only rows that an id names: a vocabulary is much larger than a batch.
-    let dtable = Tensor::zeros(ctx, &[entries, shape.last()], DType::F32)?;
-    let links = embedding_links::launch(ctx, ids, entries)?;
+    if dtable.shape().last() != shape.last() {
+        return Err(Error::shape("embedding_backward", format!("dtable (V, {})", shape.last()), dtable.shape()));
+    }
+    let links = embedding_links::launch(ctx, ids, dtable.shape().rows())?;
     Launch::new(&KERNEL)
-        .tensors(&[dy, &links, &dtable])
+        .tensors(&[dy, &links, dtable])
         .params(&Params { rows: rows as u32, cells: shape.cells() as u32 })
         .groups(rows)
         .flops(shape.elements() as f64)
-        .run(ctx)?;
-    Ok(dtable)
+        .run(ctx)
 }
 
 fn twin(t: &mut Twin<'_>) -> Result<()> {

@@ -3,6 +3,7 @@
 use crate::device::{Binding, Context, Kernel, Launch, Part, Twin};
 use crate::error::{Error, Result};
 use crate::kernels::masks::{Groups, groups};
+use crate::kernels::rows::lanes;
 use crate::kernels::{Case, Fault, Tolerance, loss_mean, samples};
 use crate::shape::DType;
 use crate::tensor::Tensor;
@@ -81,7 +82,8 @@ pub fn launch(ctx: &Context, prediction: &Tensor, target: &Tensor, keep: Keep<'_
     }
     let rows = shape.rows();
     let (places, sample_rows) = keep.layout("masked_mse", rows)?;
-    let chunk_rows = chunk_rows(rows, shape.cells());
+    let lanes = lanes(ctx, rows, shape.cells());
+    let chunk_rows = chunk_rows(rows, shape.cells(), lanes);
     let chunks = rows.div_ceil(chunk_rows);
     let (no_rows, no_samples) = (Tensor::empty(ctx, &[1], DType::F32)?, Tensor::empty(ctx, &[1], DType::F32)?);
     let pairs = Tensor::empty(ctx, &[chunks, 2], DType::F32)?;
@@ -96,18 +98,18 @@ pub fn launch(ctx: &Context, prediction: &Tensor, target: &Tensor, keep: Keep<'_
             group_stride: places.stride,
             sample_rows,
         })
-        .groups(chunks)
+        .constant("ROW_LANES", lanes as f64)
+        .groups(chunks.div_ceil(64 / lanes))
         .flops(3.0 * shape.elements() as f64);
     keep.flags().into_iter().fold(launch, |launch, (name, value)| launch.constant(name, value)).run(ctx)?;
     loss_mean::launch(ctx, &pairs, shape.last(), 1)
 }
 
-/// Rows per workgroup: at least 8 cells for each of its 64 invocations, and at most 2048 workgroups in all, so that the
-/// last reduction stays small.
-fn chunk_rows(rows: usize, cells: usize) -> usize {
-    const WORTH: usize = 8 * 64;
+/// Rows per chunk: at least 8 cells for each of its lanes, and at most 2048 chunks in all, so that the last reduction stays
+/// small.
+fn chunk_rows(rows: usize, cells: usize, lanes: usize) -> usize {
     const MOST: usize = 2048;
-    WORTH.div_ceil(cells).max(rows.div_ceil(MOST)).max(1)
+    (8 * lanes).div_ceil(cells).max(rows.div_ceil(MOST)).max(1)
 }
 
 fn twin(t: &mut Twin<'_>) -> Result<()> {
@@ -168,6 +170,6 @@ pub fn cases() -> Vec<Case> {
 pub const FAULTS: &[Fault] = &[
     Fault { find: "(row / p.group) * p.group_stride + row % p.group", replace: "row" },
     Fault { find: "sample_mask[row / p.sample_rows]", replace: "sample_mask[0]" },
-    Fault { find: "sum += k * d * d;", replace: "sum += k * d;" },
-    Fault { find: "select(0.0, k, i == row * p.cells)", replace: "k" },
+    Fault { find: "squares += d * d;", replace: "squares += d;" },
+    Fault { find: "select(0.0, kept, lane == 0u)", replace: "kept" },
 ];

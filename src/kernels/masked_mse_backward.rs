@@ -4,6 +4,7 @@ use crate::device::{Binding, Context, Kernel, Launch, Part, Twin};
 use crate::error::{Error, Result};
 use crate::kernels::masked_mse::{Keep, SHAPES};
 use crate::kernels::masks::Groups;
+use crate::kernels::rows::lanes;
 use crate::kernels::{Case, Fault, Tolerance, samples};
 use crate::shape::DType;
 use crate::tensor::Tensor;
@@ -57,6 +58,7 @@ pub fn launch(
     let (places, sample_rows) = keep.layout("masked_mse_backward", rows)?;
     let (no_rows, no_samples) = (Tensor::empty(ctx, &[1], DType::F32)?, Tensor::empty(ctx, &[1], DType::F32)?);
     let (row_mask, sample_mask) = (keep.rows.unwrap_or(&no_rows), keep.samples.unwrap_or(&no_samples));
+    let lanes = lanes(ctx, rows, shape.cells());
     let dprediction = Tensor::empty(ctx, prediction.dims(), prediction.dtype())?;
     let launch = Launch::new(&KERNEL)
         .tensors(&[upstream, inverse, prediction, target, row_mask, sample_mask, &dprediction])
@@ -67,7 +69,8 @@ pub fn launch(
             group_stride: places.stride,
             sample_rows,
         })
-        .groups((rows * shape.cells()).div_ceil(64))
+        .constant("ROW_LANES", lanes as f64)
+        .groups(rows.div_ceil(64 / lanes))
         .flops(4.0 * shape.elements() as f64);
     keep.flags().into_iter().fold(launch, |launch, (name, value)| launch.constant(name, value)).run(ctx)?;
     Ok(dprediction)
@@ -118,6 +121,7 @@ pub fn cases() -> Vec<Case> {
 
 /// Mistakes that the cases must notice.
 pub const FAULTS: &[Fault] = &[
+    Fault { find: "i += ROW_LANES", replace: "i += 2u * ROW_LANES" },
     Fault { find: "inverse[0] * 2.0", replace: "inverse[0]" },
     Fault { find: "(row / p.group) * p.group_stride + row % p.group", replace: "row" },
     Fault { find: "upstream[0] * ", replace: "" },

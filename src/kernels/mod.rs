@@ -87,7 +87,7 @@ pub mod row_sum;
 pub mod scale_scalar;
 pub mod scale_shift;
 pub mod scale_shift_backward_input;
-pub mod scale_shift_backward_scale;
+pub mod scale_shift_backward_params;
 pub mod scatter_tokens;
 pub mod softmax;
 pub mod softmax_backward;
@@ -162,7 +162,7 @@ pub static ALL: &[Entry] = &[
     entry!(scale_scalar),
     entry!(scale_shift),
     entry!(scale_shift_backward_input),
-    entry!(scale_shift_backward_scale),
+    entry!(scale_shift_backward_params),
     entry!(scatter_tokens),
     entry!(softmax),
     entry!(softmax_backward),

@@ -49,6 +49,7 @@ pub fn launch(ctx: &Context, x: &Tensor, partials: &Tensor) -> Result<()> {
     Launch::new(&KERNEL)
         .tensors(&[x, partials])
         .params(&Params { cells: cells as u32, groups: groups as u32, chunk: chunk as u32 })
+        .constant("SIDE", if ctx.capabilities().software { 8.0 } else { 64.0 })
         .groups(groups)
         .flops(2.0 * x.shape().elements() as f64)
         .run(ctx)
@@ -84,7 +85,8 @@ pub fn cases() -> Vec<Case> {
 /// Wrong texts that a case must notice.
 pub const FAULTS: &[Fault] = &[
     Fault { find: "sums += v * v", replace: "sums += v" },
-    Fault { find: "cell += WORKGROUP", replace: "cell += 2u * WORKGROUP" },
+    Fault { find: "cell += SIDE", replace: "cell += 2u * SIDE" },
+    Fault { find: "min(first + part, p.cells)", replace: "first + part" },
     Fault { find: "vec4<f32>(1.0)", replace: "vec4<f32>(1.0, 1.0, 1.0, 0.0)" },
 ];
 

@@ -207,8 +207,13 @@ impl M2ae {
     /// # Errors
     /// What a launch reports; so for every method here.
     pub fn patch_tokens(&self, tape: &mut Tape, image: &Tensor) -> Result<Var> {
-        let image = tape.constant(crate::kernels::affine::launch(&self.context, image, 2.0, -1.0)?);
+        let image = self.centred(tape, image)?;
         self.encoder.patches(tape, &image)
+    }
+
+    /// 2x - 1: what both encoders of images take.
+    fn centred(&self, tape: &mut Tape, image: &Tensor) -> Result<Var> {
+        Ok(tape.constant(crate::kernels::affine::launch(&self.context, image, 2.0, -1.0)?))
     }
 
     /// tokens (B, L) to embeddings (B, L, E) and encoded (B, L, T).
@@ -320,7 +325,8 @@ impl M2ae {
     /// # Errors
     /// `Error::Shape`, or what a launch reports.
     pub fn forward(&self, tape: &mut Tape, inputs: &Inputs) -> Result<Outputs> {
-        let patch_tokens = self.patch_tokens(tape, &inputs.image)?;
+        let image = self.centred(tape, &inputs.image)?;
+        let patch_tokens = self.encoder.patches(tape, &image)?;
         let encoded = self.encoder.tokens(tape, &patch_tokens)?;
         let v = ops::masked_mean::masked_mean(tape, &encoded, None)?; // (B, D)
         let (embedded, text_encoded) = self.encode_text(tape, &inputs.tokens, &inputs.token_mask)?;
@@ -328,7 +334,7 @@ impl M2ae {
         let z = self.fuse(tape, (&v, &inputs.no_image), (&w, &inputs.no_text))?;
         let image_hat = self.decode_image(tape, &z)?;
         let text_hat = self.decode_text(tape, &z)?;
-        let (context, prediction, target) = self.predict(tape, inputs, &patch_tokens)?;
+        let (context, prediction, target) = self.predict(tape, inputs, &image, &patch_tokens)?;
         let (z_image, z_text, logits) = self.align(tape, inputs, &v, &w)?;
         let losses = self.losses(tape, inputs, (&image_hat, &text_hat), &embedded, (&prediction, &target), &logits)?;
         Ok(Outputs {

@@ -4,14 +4,19 @@ use super::config::TextHead;
 use super::inputs::Inputs;
 use super::m2ae::{Losses, M2ae};
 use crate::error::Result;
-use crate::kernels;
 use crate::ops;
 use crate::tape::{Tape, Var};
 
 impl M2ae {
     /// Context, prediction and target (B, N, D): the predictor fills in masked tokens of the encoder, as the slow-moving
-    /// target encoder sees them. No gradient reaches the target.
-    pub(super) fn predict(&self, tape: &mut Tape, inputs: &Inputs, patches: &Var) -> Result<(Var, Var, Var)> {
+    /// target encoder sees them. `image` is 2x - 1. No gradient reaches the target.
+    pub(super) fn predict(
+        &self,
+        tape: &mut Tape,
+        inputs: &Inputs,
+        image: &Var,
+        patches: &Var,
+    ) -> Result<(Var, Var, Var)> {
         let token = self.mask_token.var(tape);
         let hidden = ops::replace_rows::replace_rows(tape, patches, &token, &inputs.masked)?;
         let context = self.encoder.tokens(tape, &hidden)?;
@@ -25,8 +30,7 @@ impl M2ae {
         let prediction = self.predictor_head.forward(tape, &q)?;
 
         let mut quiet = Tape::inference(&self.context);
-        let image = kernels::affine::launch(&self.context, &inputs.image, 2.0, -1.0)?;
-        let image = quiet.constant(image);
+        let image = quiet.constant(image.value().clone());
         let patches = self.target.patches(&mut quiet, &image)?;
         let seen = self.target.tokens(&mut quiet, &patches)?;
         let target = ops::layernorm::normalise(&mut quiet, &seen)?;

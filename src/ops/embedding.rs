@@ -13,12 +13,14 @@ use crate::tensor::Tensor;
 pub fn embedding(tape: &mut Tape, table: &Var, ids: &Tensor) -> Result<Var> {
     let y = kernels::embedding::launch(tape.context(), table.value(), ids)?;
     let entries = table.value().shape().rows();
-    Ok(tape.push(Embedding { ids: ids.clone(), entries }, &[table], y))
+    let dims = [entries, table.value().shape().last()];
+    Ok(tape.push(Embedding { ids: ids.clone(), dims }, &[table], y))
 }
 
 struct Embedding {
     ids: Tensor,
-    entries: usize,
+    /// Of the table.
+    dims: [usize; 2],
 }
 
 impl Op for Embedding {
@@ -27,8 +29,10 @@ impl Op for Embedding {
     }
 
     /// `dtable[v,:] = sum of dy[b,l,:] over the places with ids[b,l] = v`.
-    fn backward(&self, grad: &Tensor, _needs: &Needs) -> Result<Vec<Option<Tensor>>> {
-        Ok(vec![Some(kernels::embedding_backward::launch(grad.context(), grad, &self.ids, self.entries)?)])
+    fn backward(&self, grad: &Tensor, needs: &Needs) -> Result<Vec<Option<Tensor>>> {
+        let dtable = needs.zero_or_held(0, grad.context(), &self.dims)?;
+        kernels::embedding_backward::launch_into(grad.context(), grad, &self.ids, &dtable)?;
+        Ok(vec![Some(dtable)])
     }
 }
 

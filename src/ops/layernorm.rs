@@ -51,17 +51,11 @@ impl Op for LayerNorm {
             gradients[0] = Some(kernels::layernorm_backward::launch(ctx, grad, &self.x, weight, mean, rstd, before)?);
         }
         if need(1) || need(2) {
-            // Both come out of one pass; a frozen one goes to memory of its own and is dropped. Where only one has something to be added
-            // to, neither is added here.
-            let width = [self.x.shape().last()];
-            let (mut dweight, mut dbias) = (needs.place_or_add(1, ctx, &width)?, needs.place_or_add(2, ctx, &width)?);
-            let added = dweight.1 && dbias.1;
-            if !added {
-                (dweight.0, dbias.0) = (needs.place(1, ctx, &width)?, needs.place(2, ctx, &width)?);
-            }
-            let (into, statistics) = ((&dweight.0, &dbias.0), (&self.mean, &self.rstd));
+            // Both come out of one pass; a frozen one goes to memory of its own and is dropped.
+            let (dweight, dbias, added) = needs.places_or_add([1, 2], ctx, &[self.x.shape().last()])?;
+            let (into, statistics) = ((&dweight, &dbias), (&self.mean, &self.rstd));
             kernels::layernorm_backward_params::launch_into(ctx, grad, &self.x, statistics, into, added)?;
-            gradients.extend([need(1).then_some(dweight.0), need(2).then_some(dbias.0)]);
+            gradients.extend([need(1).then_some(dweight), need(2).then_some(dbias)]);
         }
         gradients.resize(needs.len(), None);
         Ok(gradients)

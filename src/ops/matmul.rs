@@ -3,7 +3,6 @@
 use crate::device::Epilogue;
 use crate::error::Result;
 use crate::kernels::matmul::{self, Matmul};
-use crate::shape::DType;
 use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
@@ -19,14 +18,15 @@ pub fn matmul_nt(tape: &mut Tape, a: &Var, b: &Var) -> Result<Var> {
     if let Some(last) = dims.last_mut() {
         *last = y.shape().rows();
     }
-    let op = MatmulNt { a: x.clone(), b: y.clone(), b_out: if b.is_parameter() { DType::F32 } else { y.dtype() } };
+    let op = MatmulNt { a: x.clone(), b: y.clone(), parameter: b.is_parameter() };
     Ok(tape.push(op, &[a, b], c.reshape(&dims)?))
 }
 
 struct MatmulNt {
     a: Tensor,
     b: Tensor,
-    b_out: DType,
+    /// Whether b is one.
+    parameter: bool,
 }
 
 impl Op for MatmulNt {
@@ -44,8 +44,13 @@ impl Op for MatmulNt {
             da.reshape(self.a.dims())
         });
         let db = needs[1].then(|| {
-            let db = matmul::launch(ctx, &over_rows, grad, &self.a, self.b_out, Epilogue::None)?;
-            db.reshape(self.b.dims())
+            let (db, added) = if self.parameter {
+                needs.place_or_add(1, ctx, self.b.dims())?
+            } else {
+                (Tensor::empty(ctx, self.b.dims(), self.b.dtype())?, false)
+            };
+            let epilogue = if added { Epilogue::Added } else { Epilogue::None };
+            matmul::launch_into(ctx, &over_rows, grad, &self.a, &db, epilogue).map(|()| db)
         });
         Ok(vec![da.transpose()?, db.transpose()?])
     }

@@ -32,7 +32,10 @@ impl Op for PatchConvTransposed {
             let dw = needs.place(1, ctx, self.weight.dims())?;
             patch_conv_weight::launch_into(ctx, &self.tokens, grad, p, &dw, None).map(|()| dw)
         });
-        let bias = needs[2].then(|| channel_sum::launch(ctx, grad));
+        let bias = needs[2].then(|| {
+            let (db, added) = needs.place_or_add(2, ctx, &[self.weight.dims()[1]])?;
+            channel_sum::launch_into(ctx, grad, &db, added).map(|()| db)
+        });
         Ok(vec![tokens.transpose()?, weight.transpose()?, bias.transpose()?])
     }
 }

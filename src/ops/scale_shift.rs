@@ -31,12 +31,18 @@ impl Op for ScaleShift {
     fn backward(&self, grad: &Tensor, needs: &Needs) -> Result<Vec<Option<Tensor>>> {
         let &[input, scale, shift] = &**needs else { return Ok(Vec::new()) };
         let ctx = grad.context();
-        let positions = self.scale.shape().rows();
-        Ok(vec![
-            input.then(|| kernels::scale_shift_backward_input::launch(ctx, grad, &self.scale)).transpose()?,
-            scale.then(|| kernels::scale_shift_backward_scale::launch(ctx, grad, &self.g)).transpose()?,
-            shift.then(|| kernels::column_sum::launch(ctx, grad, positions, None)).transpose()?,
-        ])
+        let mut gradients = vec![None; 3];
+        if input {
+            gradients[0] = Some(kernels::scale_shift_backward_input::launch(ctx, grad, &self.scale)?);
+        }
+        if scale || shift {
+            // Both come out of one pass; a frozen one goes to memory of its own and is dropped.
+            let (dscale, dshift, added) = needs.places_or_add([1, 2], ctx, self.scale.dims())?;
+            kernels::scale_shift_backward_params::launch_into(ctx, grad, &self.g, (&dscale, &dshift), added)?;
+            gradients[1] = scale.then_some(dscale);
+            gradients[2] = shift.then_some(dshift);
+        }
+        Ok(gradients)
     }
 }
 
