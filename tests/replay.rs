@@ -201,3 +201,29 @@ fn a_batch_prepared_for_another_trainer_is_refused() {
     holed.has_image[0] = true;
     assert!(matches!(trainer.preparer().prepare(&holed), Err(Error::NotFinite { .. })));
 }
+
+/// Another size of batches: the steps are those of a trainer that was made with it, taped, recorded and replayed.
+#[test]
+fn another_batch_size_drops_the_recording() {
+    let ctx = common::gpu(Storage::F16Packed, false).unwrap_or_else(Context::cpu);
+    let (three, mut two) = (config(Precision::F32, 2), config(Precision::F32, 2));
+    two.train.batch = 2;
+    let mut trainer = Trainer::new(&ctx, &three).unwrap();
+    (0..4).for_each(|step| trainer.step(&batch(&three, step)).unwrap());
+    let stale = trainer.preparer().prepare(&batch(&three, 4)).unwrap();
+    assert!(matches!(trainer.set_batch(0), Err(Error::Config { .. })) && trainer.samples_per_step() == 6);
+    trainer.set_batch(2).unwrap();
+    assert!(matches!(trainer.step_prepared(stale), Err(Error::Shape { .. })));
+    let mut fresh = Trainer::new(&ctx, &two).unwrap();
+    fresh.restore(trainer.checkpoint(Default::default(), &[]).unwrap()).unwrap();
+    let mut losses = Vec::new();
+    for step in 4..8 {
+        [&mut trainer, &mut fresh].into_iter().for_each(|t| t.step(&batch(&two, step)).unwrap());
+        let both = [&trainer, &fresh].map(|t| t.losses().unwrap().named().map(|(_, value)| value.to_bits()));
+        assert_eq!(both[0], both[1], "step {step}");
+        losses.push(both[0]);
+    }
+    losses.dedup();
+    assert_eq!(losses.len(), 4, "the comparison can fail: every step has other losses");
+    assert_eq!(trainer.config(), &two);
+}

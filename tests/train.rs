@@ -265,7 +265,7 @@ fn what_cannot_be_gone_on_with_is_said() {
     let past = resume(&ctx, &root, 2).map(|_| ());
     let nothing = resume(&ctx, &root, 3).map(|summary| assert_eq!(summary.step, 3));
     let longer = Run::resume(&ctx, &root, &["train.lr=1e-4".into()], &mut |_| {});
-    assert!(nothing.is_ok() && longer.is_ok_and(|run| run.trainer.config.train.lr == 1e-4));
+    assert!(nothing.is_ok() && longer.is_ok_and(|run| run.trainer.config().train.lr == 1e-4));
     std::fs::write(root.join("checkpoints/step-000003/optimizer.safetensors"), b"cut").unwrap();
     let damaged = resume(&ctx, &root, 9).map(|_| ());
     std::fs::remove_file(root.join("tokenizer.json")).unwrap();
@@ -300,8 +300,8 @@ fn a_memory_budget_is_kept() {
         Run::create(&ctx, &folder.path().join(name), config, false, &mut |_| {}).map(|run| (ctx, run))
     };
     let (_, plain) = create("plain", 1 << 40).unwrap();
-    let whole = planned(&plain.trainer.config).peak_bytes;
-    assert_eq!((plain.trainer.config.train.batch, plain.trainer.config.train.checkpoint_blocks), (8, false));
+    let whole = planned(plain.trainer.config()).peak_bytes;
+    assert_eq!((plain.trainer.config().train.batch, plain.trainer.config().train.checkpoint_blocks), (8, false));
     let error = create("none", 1000).err().unwrap().to_string();
     assert!(error.contains("train.memory_budget") && error.contains("at least"), "{error}");
     assert!(!folder.path().join("none").exists());
@@ -309,7 +309,7 @@ fn a_memory_budget_is_kept() {
     let mut budget = whole - 1;
     for name in ["a", "b", "c"] {
         let (ctx, mut run) = create(name, budget).unwrap();
-        let chosen = run.trainer.config.clone();
+        let chosen = run.trainer.config().clone();
         let t = &chosen.train;
         assert_eq!(t.batch * t.micro_batches, 8);
         seen.push((t.checkpoint_blocks, t.micro_batches > 1));
@@ -326,7 +326,7 @@ fn a_memory_budget_is_kept() {
         );
         drop(run);
         let again = Run::resume(&Context::cpu(), &folder.path().join(name), &[], &mut |_| {}).unwrap();
-        assert_eq!(again.trainer.config, chosen);
+        assert_eq!(again.trainer.config(), &chosen);
         budget = peak - 1;
     }
     assert!(seen[0] == (true, false) && seen[1].1 && seen[2].1, "checkpointing first, then parts: {seen:?}");

@@ -85,7 +85,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let progress = Progress::new(common);
     let mut tell = |event: Event<'_>| progress.tell(event);
     let mut run = Run::create(&context, &out, config, args.force || args.out.is_none(), &mut tell)?;
-    let stop = run.trainer.config.train.steps;
+    let stop = run.trainer.config().train.steps;
     let summary = run.train(stop, interrupt::interrupted(), &mut tell)?;
     drop(progress);
     let reports = measure(&run, &data, common)?;
@@ -106,14 +106,14 @@ fn bundled() -> Result<PathBuf> {
 }
 
 fn collator(run: &Run, dataset: Arc<Dataset>) -> Result<Collator> {
-    let model = &run.trainer.config.model;
+    let model = &run.trainer.config().model;
     Collator::new(dataset, Arc::clone(&run.tokenizer), model.image_size, model.text_length, CACHE)
 }
 
 /// Reports on the training pairs and on the held-out ones, both against the mean image of the former.
 fn measure(run: &Run, data: &Path, common: &Common) -> Result<[Report; 2]> {
     common.note("measuring on training and held-out pairs");
-    let batch = run.trainer.config.train.batch;
+    let batch = run.trainer.config().train.batch;
     let train = collator(run, Arc::clone(run.dataset()))?;
     let held_out = collator(run, Arc::new(Dataset::open(data.join("held_out"))?))?;
     let mean = mean_image(&train, batch)?;
@@ -147,7 +147,7 @@ struct Outcome<'a> {
 
 impl Outcome<'_> {
     fn to_json(&self) -> Value {
-        let (has, t) = (self.context.capabilities(), &self.run.trainer.config.train);
+        let (has, t) = (self.context.capabilities(), &self.run.trainer.config().train);
         let mut all = Map::new();
         all.insert("adapter".into(), has.adapter.as_str().into());
         all.insert("driver".into(), has.driver.as_str().into());
@@ -169,7 +169,7 @@ impl Outcome<'_> {
     }
 
     fn text(&self) -> String {
-        let (has, t) = (self.context.capabilities(), &self.run.trainer.config.train);
+        let (has, t) = (self.context.capabilities(), &self.run.trainer.config().train);
         let (steps, time) = (self.summary.step, duration(self.summary.seconds));
         let rate = self.summary.last.samples_per_second;
         let mut lines = vec![

@@ -26,7 +26,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let progress = Progress::new(common);
     let mut tell = |event: crate::train::monitor::Event<'_>| progress.tell(event);
     let mut run = Run::resume(&context, &args.run, &args.set, &mut tell)?;
-    let stop = args.steps.unwrap_or(run.trainer.config.train.steps);
+    let stop = args.steps.unwrap_or(run.trainer.config().train.steps);
     let summary = run.train(stop, interrupt::interrupted(), &mut tell)?;
     drop(progress);
     train::finish(common, &context, &run, &summary)

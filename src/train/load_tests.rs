@@ -25,7 +25,7 @@ fn weights_come_back_frozen_from_run_and_checkpoint() {
         let loaded = LoadedRun::open(&Context::cpu(), path, step).unwrap();
         assert_eq!(loaded.model.params.read().unwrap(), trainer.model.params.read().unwrap(), "{path:?}");
         assert!(loaded.model.params.params().iter().all(|p| !p.is_trained()));
-        assert_eq!((loaded.step, &loaded.config), (0, &trainer.config));
+        assert_eq!((loaded.step, &loaded.config), (0, trainer.config()));
     }
 }
 
@@ -68,7 +68,7 @@ fn what_cannot_be_loaded_says_why() {
     let whole = fs::read(&model).unwrap();
     fs::write(&model, &whole[..whole.len() - 10]).unwrap();
     expect(open(&root, None), "damaged or cut short");
-    let mut other = trainer.config.clone();
+    let mut other = trainer.config().clone();
     other.model.latent += 4;
     super::super::checkpoint::save_weights(&model, &checkpoint.model, &other.model).unwrap();
     expect(open(&root, None), "saved for another model");

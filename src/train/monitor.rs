@@ -132,7 +132,7 @@ impl Monitor {
     /// # Errors
     /// What the device reports.
     pub(super) fn begin(&mut self, trainer: &Trainer, waited: Duration) -> Result<()> {
-        let (step, lr) = (trainer.step_number(), trainer.config.train.lr(trainer.step_number()));
+        let (step, lr) = (trainer.step_number(), trainer.config().train.lr(trainer.step_number()));
         let pool_bytes = trainer.context().pool().reserved;
         self.glance = Some(Glance { pending: trainer.look()?, step, lr, waited, pool_bytes });
         Ok(())

@@ -221,7 +221,7 @@ mod tests {
 
     /// A full batch of noise-free values: every sample has both modalities.
     fn batch(trainer: &Trainer) -> Batch {
-        let (model, size) = (&trainer.config.model, trainer.samples_per_step());
+        let (model, size) = (&trainer.config().model, trainer.samples_per_step());
         Batch {
             size,
             image: (0..size * model.pixels()).map(|i| (i % 97) as f32 / 97.0).collect(),

@@ -135,12 +135,12 @@ impl Run {
             let reason = format!("{stop}, but the run has done {from} steps already; give a larger number");
             return Err(Error::config("steps", reason));
         }
-        let _preparation = prepare(self.trainer.context(), &self.trainer.config)?;
+        let _preparation = prepare(self.trainer.context(), self.trainer.config())?;
         let mut monitor = Monitor::open(&self.dir, &self.trainer, stop)?;
         let mut loader = self.loader()?;
         // From here on the pool holds what a step needs, at step 10 as at step 1,000.
         self.trainer.context().trim();
-        let schedule = self.trainer.config.train.steps;
+        let schedule = self.trainer.config().train.steps;
         if stop > schedule {
             self.note(report, &format!("the schedules end at step {schedule}; after it the learning rate stays put"))?;
         }
@@ -159,7 +159,7 @@ impl Run {
             }
             told = loader.skipped().len();
             let due = |every: u64| (every > 0 && step.is_multiple_of(every)) || step == stop;
-            let train = &self.trainer.config.train;
+            let train = &self.trainer.config().train;
             let (look, save, show) = (due(train.log_every), due(train.checkpoint_every), due(train.sample_every));
             // A look at the losses is begun at one step and finished at a later one, when they have come: nothing waits.
             if look || monitor.is_ready() {
@@ -205,7 +205,7 @@ impl Run {
         let checkpoint = self.trainer.checkpoint(self.position(), &versions)?;
         require_finite(&checkpoint)?;
         let folder = checkpoint.save(&self.dir.checkpoints())?;
-        self.dir.prune(self.trainer.config.train.keep_checkpoints)?;
+        self.dir.prune(self.trainer.config().train.keep_checkpoints)?;
         Ok(folder)
     }
 
@@ -223,7 +223,7 @@ impl Run {
 
     /// Batches whose images the workers have put where the device reads them.
     fn loader(&self) -> Result<Loader<Result<Prepared>>> {
-        let RunConfig { model, train, data, .. } = &self.trainer.config;
+        let RunConfig { model, train, data, .. } = self.trainer.config();
         let cores = LoaderOptions::default().workers;
         let crop = (data.crop < 1.0).then_some(((data.crop * data.crop) as f32, 1.0));
         let options = LoaderOptions {

@@ -32,8 +32,8 @@ const LOGIT_SCALE: (f32, f32) = (0.0, 4.605_170_2);
 pub struct Trainer {
     /// The model.
     pub model: M2ae,
-    /// What the run was told.
-    pub config: RunConfig,
+    /// What the run was told. A recorded step depends on it, so nothing but [`Trainer::set_batch`] changes it.
+    config: RunConfig,
     optimizer: AdamW,
     /// Seed, step number, rates: the one small buffer that changes from step to step.
     schedule: Tensor,
@@ -87,6 +87,27 @@ impl Trainer {
         })
     }
 
+    /// What the run was told.
+    #[must_use]
+    pub const fn config(&self) -> &RunConfig {
+        &self.config
+    }
+
+    /// Takes `batch` samples in each micro-batch from the next step on. The recorded step and the room for its samples go, being
+    /// of the old size, and so do the losses. Batches prepared before are refused.
+    ///
+    /// # Errors
+    /// `Error::Config` for a size out of range; nothing has changed then.
+    pub fn set_batch(&mut self, batch: usize) -> Result<()> {
+        let mut config = self.config.clone();
+        config.train.batch = batch;
+        config.validate()?;
+        self.config = config;
+        self.forget_recording();
+        (self.inputs, self.losses) = (None, None);
+        Ok(())
+    }
+
     /// Steps done.
     #[must_use]
     pub const fn step_number(&self) -> u64 {
@@ -111,7 +132,7 @@ impl Trainer {
         Preparer::new(self.context(), &self.config, self.model.precision)
     }
 
-    /// One update from `batch` ([`Trainer::samples_per_step`] samples), made ready here: [`Trainer::step_prepared`].
+    /// One update from `batch` (exactly [`Trainer::samples_per_step`] samples), made ready here: [`Trainer::step_prepared`].
     ///
     /// # Errors
     /// `Error::Shape` when the batch does not fit, `Error::NotFinite` for an image that holds NaN, else what the device
