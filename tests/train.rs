@@ -331,3 +331,28 @@ fn a_memory_budget_is_kept() {
     }
     assert!(seen[0] == (true, false) && seen[1].1 && seen[2].1, "checkpointing first, then parts: {seen:?}");
 }
+
+/// Looks at every step, through a ring and with a stall at each: the same losses in the same order, and no look is waited for
+/// but those under way at the end.
+#[test]
+fn looks_at_every_step_wait_for_nothing() {
+    let ctx = device();
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(&data(folder.path(), 8));
+    config.train.log_every = 1;
+    let mut run = |name: &str, checkpoint_every| {
+        config.train.checkpoint_every = checkpoint_every;
+        let (mut run, mut seen) = (create(&ctx, &folder.path().join(name), &config).unwrap(), Vec::new());
+        let summary = run.train(12, &AtomicBool::new(false), &mut |event| {
+            if let Event::Log(log) = event {
+                assert_eq!(log.device_waited.is_some(), !ctx.is_cpu());
+                seen.push((log.step, log.losses, log.gradient_norm.to_bits(), log.skipped_steps));
+            }
+        });
+        (seen, summary.unwrap().waits)
+    };
+    let ((ring, waits), (stalled, _)) = (run("ring", 0), run("stalled", 1));
+    assert_eq!(ring.iter().map(|(step, ..)| *step).collect::<Vec<_>>(), (1..=12).collect::<Vec<_>>());
+    assert_eq!(ring, stalled);
+    assert!(waits <= 3, "{waits} waits: more than may be under way when the run ends");
+}

@@ -59,8 +59,9 @@ fn line(seen: &Log) -> String {
         0 => String::new(),
         n => format!("  {n} steps skipped"),
     };
+    let device = seen.device_waited.map_or_else(String::new, |share| format!("  device waited {:.0} %", 100.0 * share));
     format!(
-        "loss {:.4} (image {:.4} text {:.4} jepa {:.4} align {:.4})  {:.1} samples/s  {} left  waiting for data {:.0} %{skipped}",
+        "loss {:.4} (image {:.4} text {:.4} jepa {:.4} align {:.4})  {:.1} samples/s  {} left  waiting for data {:.0} %{device}{skipped}",
         l.total,
         l.recon_image,
         l.recon_text,

@@ -14,6 +14,9 @@ use super::sample::Batch;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 
+/// How often who waits for a batch may do something else.
+const MEANWHILE: Duration = Duration::from_millis(2);
+
 /// What a [`Loader`] delivers.
 #[derive(Clone, Copy, Debug)]
 pub struct LoaderOptions {
@@ -163,10 +166,18 @@ impl<T: Send + 'static> Loader<T> {
     /// # Errors
     /// More bad records than the limit, or no good one at all: the last is named. Every later call fails alike.
     pub fn next_batch(&mut self) -> Result<T> {
+        self.next_batch_while(&mut || {})
+    }
+
+    /// [`Loader::next_batch`], with `meanwhile` called every few milliseconds while it blocks.
+    ///
+    /// # Errors
+    /// As [`Loader::next_batch`].
+    pub fn next_batch_while(&mut self, meanwhile: &mut dyn FnMut()) -> Result<T> {
         if let Some(reason) = &self.failed {
             return Err(Error::data(self.path(), reason));
         }
-        let outcome = self.take().and_then(|(batch, skipped)| self.count(skipped).map(|()| batch));
+        let outcome = self.take(meanwhile).and_then(|(batch, skipped)| self.count(skipped).map(|()| batch));
         self.step += 1;
         outcome.map_err(|reason| {
             self.failed = Some(reason.clone());
@@ -198,14 +209,18 @@ impl<T: Send + 'static> Loader<T> {
         self.dataset().path()
     }
 
-    fn take(&mut self) -> Delivered<T> {
+    fn take(&mut self, meanwhile: &mut dyn FnMut()) -> Delivered<T> {
         let mut state = self.shared.state();
         let start = Instant::now();
         let outcome = loop {
             if let Some(outcome) = state.ready.remove(&self.step) {
                 break outcome;
             }
-            state = self.shared.wait(state);
+            let waited = self.shared.changed.wait_timeout(state, MEANWHILE).unwrap_or_else(PoisonError::into_inner);
+            drop(waited);
+            // Without the lock: workers go on.
+            meanwhile();
+            state = self.shared.state();
         };
         self.waited += start.elapsed();
         state.wanted = self.step + 1;

@@ -15,8 +15,12 @@ pub struct Pending {
 }
 
 enum State {
-    /// On the device: the buffer to be mapped, and what the driver says when it is.
-    Mapping { buffer: wgpu::Buffer, mapped: Receiver<std::result::Result<(), String>> },
+    /// On the device: the buffer to be mapped, what the driver says when it is, and the submission that comes before that.
+    Mapping {
+        buffer: wgpu::Buffer,
+        mapped: Receiver<std::result::Result<(), String>>,
+        submission: Option<wgpu::SubmissionIndex>,
+    },
     /// On the host already.
     Here(Vec<u8>),
 }
@@ -30,8 +34,8 @@ impl Context {
         let sizes: Vec<usize> = views.iter().map(|view| view.bytes as usize).collect();
         let state = match &self.0.executor {
             Executor::Gpu { recorder, .. } => {
-                let (buffer, mapped) = lock(recorder).gather(views)?;
-                State::Mapping { buffer, mapped }
+                let (buffer, mapped, submission) = lock(recorder).gather(views)?;
+                State::Mapping { buffer, mapped, submission }
             }
             _ => State::Here(views.iter().flat_map(|view| view.host_bytes()).collect()),
         };
@@ -43,11 +47,9 @@ impl Pending {
     /// Whether [`Pending::wait`] would return at once.
     #[must_use]
     pub fn is_ready(&mut self) -> bool {
-        let State::Mapping { buffer, mapped } = &self.state else { return true };
-        if let Some((device, _)) = self.context.wgpu() {
-            // A device that is lost is reported by whoever waits.
-            let _ = device.poll(wgpu::PollType::Poll);
-        }
+        let State::Mapping { buffer, mapped, .. } = &self.state else { return true };
+        // A device that is lost is reported by whoever waits.
+        self.context.poll();
         match mapped.try_recv() {
             Err(TryRecvError::Empty) => false,
             Ok(Ok(())) => match bytes(buffer) {
@@ -63,16 +65,18 @@ impl Pending {
         }
     }
 
-    /// The raw bytes of each tensor, padding included; waits for them where they have not arrived.
+    /// The raw bytes of each tensor, padding included; waits for them, and for nothing submitted later, where they have not
+    /// arrived.
     ///
     /// # Errors
     /// `Error::DeviceLost`.
     pub fn wait(self) -> Result<Vec<Vec<u8>>> {
         let all = match self.state {
             State::Here(bytes) => bytes,
-            State::Mapping { buffer, mapped } => {
+            State::Mapping { buffer, mapped, submission } => {
                 if let Some((device, _)) = self.context.wgpu() {
-                    device.poll(wgpu::PollType::wait_indefinitely()).map_err(|e| lost(&e.to_string()))?;
+                    let until = wgpu::PollType::Wait { submission_index: submission, timeout: None };
+                    device.poll(until).map_err(|e| lost(&e.to_string()))?;
                 }
                 mapped.recv().unwrap_or_else(|e| Err(e.to_string())).map_err(|e| lost(&e))?;
                 let read = bytes(&buffer)?;

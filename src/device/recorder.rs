@@ -1,10 +1,11 @@
 //! Recording launches on the GPU: one compute pass stays open, work is submitted by count or by estimated cost.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::capabilities::Capabilities;
+use super::idle::Idle;
 use super::launch::Launch;
 use super::pipelines::{Compiled, Compiler, Need, PARAMS_BYTES, Pipelines};
 use super::profile::{LaunchTime, Profile};
@@ -39,7 +40,9 @@ pub(super) struct Recorder {
     launches: usize,
     flops: f64,
     most_flops: f64,
-    in_flight: VecDeque<wgpu::SubmissionIndex>,
+    pub(super) in_flight: VecDeque<wgpu::SubmissionIndex>,
+    /// When the device had nothing to do.
+    pub(super) idle: Arc<Mutex<Idle>>,
     whole_bindings: bool,
     /// Recording into an encoder of the application: nothing may be submitted.
     pub(super) borrowed: bool,
@@ -87,6 +90,7 @@ impl Recorder {
             flops: 0.0,
             most_flops: most_flops(capabilities),
             in_flight: VecDeque::new(),
+            idle: Arc::default(),
             whole_bindings: poison,
             borrowed: false,
             profile: None,
@@ -276,9 +280,13 @@ impl Recorder {
         self.flops = 0.0;
         let Some(encoder) = self.encoder.take() else { return Ok(()) };
         let params = self.take_params()?;
-        self.in_flight.push_back(self.queue.submit(params.into_iter().chain([encoder.finish()])));
-        self.staging.recall(self.staged.drain(..));
+        let commands = encoder.finish();
         let lost = |error: wgpu::PollError| Error::DeviceLost { reason: error.to_string() };
+        // What ended before this submission is noticed before it, or the gap between them would not be seen.
+        self.device.poll(wgpu::PollType::Poll).map_err(lost)?;
+        self.in_flight.push_back(self.queue.submit(params.into_iter().chain([commands])));
+        Idle::watch(&self.idle, &self.queue);
+        self.staging.recall(self.staged.drain(..));
         self.device.poll(wgpu::PollType::Poll).map_err(lost)?;
         while self.in_flight.len() > IN_FLIGHT {
             let index = self.in_flight.pop_front();

@@ -82,8 +82,9 @@ impl Recorder {
         Ok(bytes)
     }
 
-    /// Copies views one behind another into a buffer that will be mapped, and submits. Buffers are used again.
-    pub(super) fn gather(&mut self, views: &[&View]) -> Result<(wgpu::Buffer, Mapped)> {
+    /// Copies views one behind another into a buffer that will be mapped, and submits. Buffers are used again. Returns the
+    /// submission that has to be done before the buffer is mapped, too.
+    pub(super) fn gather(&mut self, views: &[&View]) -> Result<(wgpu::Buffer, Mapped, Option<wgpu::SubmissionIndex>)> {
         self.refuse("reading a tensor")?;
         let size = views.iter().map(|view| view.bytes).sum();
         let waiting = self.readbacks.iter().position(|buffer| buffer.size() == size);
@@ -106,7 +107,7 @@ impl Recorder {
         target.slice(..).map_async(wgpu::MapMode::Read, move |result| {
             let _ = sender.send(result.map_err(|error| error.to_string()));
         });
-        Ok((target, receiver))
+        Ok((target, receiver, self.in_flight.back().cloned()))
     }
 
     /// Writes the first of two timestamps.

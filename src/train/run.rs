@@ -52,6 +52,8 @@ pub struct Summary {
     pub step: u64,
     /// Seconds that this part took, files and compilation included.
     pub seconds: f64,
+    /// How often it waited for the losses to come: where it stops, saves or shows, not where it only logs.
+    pub waits: u64,
     /// The last look at it.
     pub last: Log,
 }
@@ -144,13 +146,14 @@ impl Run {
         if stop > schedule {
             self.note(report, &format!("the schedules end at step {schedule}; after it the learning rate stays put"))?;
         }
-        let (mut told, samples) = (0, self.trainer.samples_per_step());
+        let (mut told, ctx) = (0, self.trainer.context().clone());
         while self.trainer.step_number() < stop {
             if interrupted.load(Ordering::SeqCst) {
-                monitor.finish(samples, stop, report)?;
+                monitor.finish(report)?;
                 return Err(self.interrupt(report));
             }
-            let batch = loader.next_batch()??;
+            // While this waits for data it notices when the device runs out of work.
+            let batch = loader.next_batch_while(&mut || ctx.poll())??;
             self.trainer.step_prepared(batch)?;
             let step = self.trainer.step_number();
             report(Event::Step { step, stop });
@@ -162,16 +165,14 @@ impl Run {
             let train = &self.trainer.config().train;
             let (look, save, show) = (due(train.log_every), due(train.checkpoint_every), due(train.sample_every));
             // A look at the losses is begun at one step and finished at a later one, when they have come: nothing waits.
-            if look || monitor.is_ready() {
-                monitor.finish(samples, stop, report)?;
-            }
+            monitor.come(report)?;
             if look {
-                monitor.begin(&self.trainer, loader.waited())?;
+                monitor.begin(&self.trainer, loader.waited(), report)?;
             }
             // What counts comes first: a loss that is no number stops the run before anything is kept, and a disk with room
             // for one of the two gets the checkpoint.
             if save || show {
-                monitor.finish(samples, stop, report)?;
+                monitor.finish(report)?;
             }
             if save {
                 self.checkpoint()?;
@@ -185,8 +186,9 @@ impl Run {
         } else {
             self.plot()?;
         }
-        monitor.finish(samples, stop, report)?;
-        Ok(Summary { step: self.trainer.step_number(), seconds: monitor.seconds(), last: monitor.log })
+        monitor.finish(report)?;
+        let (step, seconds) = (self.trainer.step_number(), monitor.seconds());
+        Ok(Summary { step, seconds, waits: monitor.waits(), last: monitor.log })
     }
 
     /// Writes a checkpoint and removes old ones. Returns its folder.

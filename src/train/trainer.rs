@@ -299,7 +299,7 @@ impl Trainer {
     /// # Errors
     /// `Error::Check` before the first step, else what the device reports.
     pub fn losses(&self) -> Result<Losses<f32>> {
-        Ok(Self::read(self.look()?)?.0)
+        Ok(Self::read(&self.look()?.wait()?).0)
     }
 
     /// Begins to read the losses and the optimiser's decisions of the last step, without waiting for it.
@@ -315,12 +315,9 @@ impl Trainer {
         self.context().read_later(&[image, text, jepa, align, total, self.optimizer.control_block()])
     }
 
-    /// What [`Trainer::look`] began to read; waits for it where it has not arrived.
-    ///
-    /// # Errors
-    /// What the device reports.
-    pub fn read(pending: Pending) -> Result<(Losses<f32>, Control)> {
-        let bytes = pending.wait()?;
+    /// What [`Trainer::look`] has found: the losses, and what the optimiser decided.
+    #[must_use]
+    pub fn read(bytes: &[Vec<u8>]) -> (Losses<f32>, Control) {
         let value = |i: usize| {
             let first = bytes.get(i).and_then(|b| b.first_chunk::<4>());
             first.map_or(f32::NAN, |b| f32::from_le_bytes(*b))
@@ -328,7 +325,7 @@ impl Trainer {
         let losses =
             Losses { recon_image: value(0), recon_text: value(1), jepa: value(2), align: value(3), total: value(4) };
         let words: Vec<u32> = bytes.get(5).map_or_else(Vec::new, |b| bytemuck::pod_collect_to_vec(b));
-        Ok((losses, Control::from_words(&step_control::block(&words))))
+        (losses, Control::from_words(&step_control::block(&words)))
     }
 
     /// Gradient norm, loss scale, skipped steps. Waits for the device.
