@@ -215,7 +215,7 @@ fn another_batch_size_drops_the_recording() {
     trainer.set_batch(2).unwrap();
     assert!(matches!(trainer.step_prepared(stale), Err(Error::Shape { .. })));
     let mut fresh = Trainer::new(&ctx, &two).unwrap();
-    fresh.restore(trainer.checkpoint(Default::default(), &[]).unwrap()).unwrap();
+    fresh.restore(trainer.checkpoint(Default::default(), &Default::default()).unwrap()).unwrap();
     let mut losses = Vec::new();
     for step in 4..8 {
         [&mut trainer, &mut fresh].into_iter().for_each(|t| t.step(&batch(&two, step)).unwrap());

@@ -356,3 +356,35 @@ fn looks_at_every_step_wait_for_nothing() {
     assert_eq!(ring, stalled);
     assert!(waits <= 3, "{waits} waits: more than may be under way when the run ends");
 }
+
+#[test]
+fn going_on_elsewhere_is_said() {
+    let ctx = device();
+    let folder = tempfile::tempdir().unwrap();
+    let (config, root) = (config(&data(folder.path(), 4)), folder.path().join("run"));
+    train(&ctx, &root, &config, 2).unwrap();
+    let path = root.join("checkpoints/step-000002/state.json");
+    let state = std::fs::read_to_string(&path).unwrap();
+    let notes = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        let mut notes = Vec::new();
+        let run = Run::resume(&ctx, &root, &[], &mut |event| {
+            if let Event::Note(note) = event {
+                notes.push(note.to_owned());
+            }
+        });
+        run.unwrap();
+        notes.retain(|note| note.contains(" up to step 2 "));
+        notes
+    };
+    assert_eq!(notes(&state), [""; 0], "the same device");
+    let driver = &ctx.capabilities().driver;
+    let doctored = state.replace(&format!("\"driver\": \"{driver}\""), "\"driver\": \"another 1.0\"");
+    let doctored = doctored.replace("\"lanes\": \"", "\"lanes\": \"not ");
+    let said = notes(&doctored);
+    let names: Vec<_> = said.iter().filter_map(|note| note.split(' ').next()).collect();
+    assert_eq!(names, ["driver", "lanes"], "{said:?}");
+    assert!(said[0].contains("another 1.0") && said[0].contains(driver.as_str()), "{said:?}");
+    let log = std::fs::read_to_string(root.join("train.log")).unwrap();
+    assert!(log.contains(&said[0]) && std::fs::read_to_string(root.join("env.json")).unwrap().contains("earlier"));
+}

@@ -182,7 +182,8 @@ pub struct State {
     pub position: Position,
     /// The whole configuration.
     pub config: RunConfig,
-    /// Names and versions of what wrote this: `mmae`, `wgpu`, the adapter, the driver.
+    /// Names and versions of what wrote this (`mmae`, `wgpu`, the adapter, the driver), and by which way it computed: see
+    /// [`versions`](super::versions::versions).
     pub versions: BTreeMap<String, String>,
 }
 

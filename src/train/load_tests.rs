@@ -20,7 +20,7 @@ fn run(folder: &Path) -> (RunDir, Trainer) {
 fn weights_come_back_frozen_from_run_and_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let (dir, trainer) = run(&folder.path().join("run"));
-    let saved = trainer.checkpoint(Position::default(), &[]).unwrap().save(&dir.checkpoints()).unwrap();
+    let saved = trainer.checkpoint(Position::default(), &Default::default()).unwrap().save(&dir.checkpoints()).unwrap();
     for (path, step) in [(dir.root(), None), (dir.root(), Some(0)), (saved.as_path(), None)] {
         let loaded = LoadedRun::open(&Context::cpu(), path, step).unwrap();
         assert_eq!(loaded.model.params.read().unwrap(), trainer.model.params.read().unwrap(), "{path:?}");
@@ -33,7 +33,7 @@ fn weights_come_back_frozen_from_run_and_checkpoint() {
 fn nothing_is_swept_while_somebody_else_may_train() {
     let folder = tempfile::tempdir().unwrap();
     let (dir, trainer) = run(&folder.path().join("run"));
-    trainer.checkpoint(Position::default(), &[]).unwrap().save(&dir.checkpoints()).unwrap();
+    trainer.checkpoint(Position::default(), &Default::default()).unwrap().save(&dir.checkpoints()).unwrap();
     let half = dir.checkpoints().join("step-000001.tmp-77-0");
     fs::create_dir(&half).unwrap();
     LoadedRun::open(&Context::cpu(), dir.root(), None).unwrap();
@@ -59,7 +59,7 @@ fn what_cannot_be_loaded_says_why() {
     let (dir, trainer) = run(&root);
     expect(open(&root, None), "no checkpoint yet");
     expect(open(&root, Some(5)), "there are: none yet");
-    let checkpoint = trainer.checkpoint(Position::default(), &[]).unwrap();
+    let checkpoint = trainer.checkpoint(Position::default(), &Default::default()).unwrap();
     let saved = checkpoint.save(&dir.checkpoints()).unwrap();
     expect(open(&root, Some(5)), "no checkpoint of step 5; there are: 0");
     expect(open(&saved, Some(0)), "is one checkpoint already");

@@ -22,3 +22,4 @@ pub mod tensorboard;
 pub mod trainer;
 pub mod tuning;
 pub mod verify;
+pub mod versions;

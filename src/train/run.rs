@@ -14,6 +14,7 @@ use super::plan::{plan, prepare};
 use super::prepared::Prepared;
 use super::run_dir::RunDir;
 use super::trainer::{Trainer, expected};
+use super::versions::{differences, versions};
 use super::{budget, files, grid, metrics, plot, samples, tuning};
 use crate::data::{Augment, Batch, Collator, Dataset, Loader, LoaderOptions, Tokenizer};
 use crate::device::Context;
@@ -94,7 +95,8 @@ impl Run {
     }
 
     /// Goes on with the run in the folder `root` from its last checkpoint, with `set` (`train.lr=1e-4` …) changed from now
-    /// on. Metrics and checkpoints of later steps, which will be done again, are removed.
+    /// on. Metrics and checkpoints of later steps, which will be done again, are removed. What computes otherwise than before is
+    /// said, a line for each difference.
     ///
     /// # Errors
     /// `Error::Config` when it is no run or a field cannot change any more, `Error::Checkpoint` when there is none or it is
@@ -103,10 +105,10 @@ impl Run {
         let dir = RunDir::open(root)?;
         let folder = dir.latest()?;
         let mut checkpoint = Checkpoint::load(&folder, |config| Ok(expected(config)))?;
-        let recorded = checkpoint.state.config.train.tuned;
+        let began_tuned = checkpoint.state.config.train.tuned;
         change(&mut checkpoint.state.config, set)?;
         let config = checkpoint.state.config.clone();
-        tuning::resume(ctx, &dir.tuning_path(), recorded, config.train.tuned)?;
+        tuning::resume(ctx, &dir.tuning_path(), began_tuned, config.train.tuned)?;
         let dataset = open_data(&config)?;
         let tokenizer = Tokenizer::from_file(dir.tokenizer_path())?;
         if tokenizer.vocab() != config.model.vocab {
@@ -115,6 +117,7 @@ impl Run {
         }
         let pictured = pictured(&config, &dataset, &tokenizer)?;
         let mut trainer = Trainer::new(ctx, &config)?;
+        let recorded = std::mem::take(&mut checkpoint.state.versions);
         trainer.restore(checkpoint)?;
         dir.rewind(trainer.step_number())?;
         if !set.is_empty() {
@@ -122,6 +125,9 @@ impl Run {
         }
         let run = Self { dir, trainer, tokenizer: Arc::new(tokenizer), dataset, pictured };
         run.describe(report)?;
+        for line in differences(run.trainer.step_number(), &recorded, &versions(ctx, config.train.precision)) {
+            run.note(report, &line)?;
+        }
         Ok(run)
     }
 
@@ -197,13 +203,7 @@ impl Run {
     /// `Error::NotFinite` for state that no run could go on from, else what the device or the disk reports; earlier
     /// checkpoints are then as before.
     pub fn checkpoint(&self) -> Result<PathBuf> {
-        let has = self.trainer.context().capabilities();
-        let versions = [
-            ("mmae", env!("CARGO_PKG_VERSION").to_owned()),
-            ("adapter", has.adapter.clone()),
-            ("driver", has.driver.clone()),
-            ("backend", has.backend.clone()),
-        ];
+        let versions = versions(self.trainer.context(), self.trainer.config().train.precision);
         let checkpoint = self.trainer.checkpoint(self.position(), &versions)?;
         require_finite(&checkpoint)?;
         let folder = checkpoint.save(&self.dir.checkpoints())?;
@@ -276,22 +276,18 @@ impl Run {
         files::write(&self.dir.plot_path(), plot::loss_curve(&title, &records, &names)?.as_bytes())
     }
 
-    /// Writes `env.json` and says what the run is made of.
+    /// Adds this part of the run to `env.json` and says what the run is made of.
     fn describe(&self, report: Report<'_>) -> Result<()> {
-        let has = self.trainer.context().capabilities();
-        self.dir.write_environment(&serde_json::json!({
-            "mmae": env!("CARGO_PKG_VERSION"),
-            "adapter": has.adapter,
-            "driver": has.driver,
-            "backend": has.backend,
-            "software": has.software,
-            "tuning": *self.trainer.context().tuning(),
-            "system": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-            "command": std::env::args().collect::<Vec<_>>(),
-            "started": super::run_dir::timestamp(super::run_dir::now()),
-        }))?;
+        let ctx = self.trainer.context();
+        let versions = versions(ctx, self.trainer.config().train.precision);
+        let mut environment: serde_json::Map<_, _> = versions.into_iter().map(|(k, v)| (k, v.into())).collect();
+        environment.insert("tuning".into(), serde_json::json!(*ctx.tuning()));
+        environment.insert("command".into(), std::env::args().collect::<Vec<_>>().into());
+        environment.insert("step".into(), self.trainer.step_number().into());
+        environment.insert("started".into(), super::run_dir::timestamp(super::run_dir::now()).into());
+        self.dir.write_environment(environment)?;
         let (model, data) = (&self.trainer.model, &self.dataset);
-        self.dir.log(&format!("device: {}", has.summary()))?;
+        self.dir.log(&format!("device: {}", ctx.capabilities().summary()))?;
         self.note(report, &format!("model: {} parameters, {} token ids", model.params.elements(), model.config.vocab))?;
         let dropped = match data.dropped() {
             0 => String::new(),

@@ -6,6 +6,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde_json::Value as Json;
+
 use super::checkpoint::{folder_name, folder_step};
 use super::config::RunConfig;
 use super::{files, metrics};
@@ -160,12 +162,23 @@ impl RunDir {
         self.root.join(format!("{EVENTS}{seconds}.{}.mmae", std::process::id()))
     }
 
-    /// Writes `env.json`: versions, adapter, driver, command line.
+    /// Writes `env.json`: versions, adapter, driver, command line of the part of the run that begins. Those of earlier parts
+    /// move to its list `earlier`, oldest first; a file that cannot be read is replaced.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn write_environment(&self, environment: &serde_json::Value) -> Result<()> {
-        files::write(&self.root.join("env.json"), format!("{environment:#}\n").as_bytes())
+    pub fn write_environment(&self, mut environment: serde_json::Map<String, Json>) -> Result<()> {
+        let path = self.root.join("env.json");
+        let text = files::read_text(&path).unwrap_or_default();
+        if let Ok(Json::Object(mut last)) = serde_json::from_str(&text) {
+            let mut earlier = match last.remove("earlier") {
+                Some(Json::Array(all)) => all,
+                _ => Vec::new(),
+            };
+            earlier.push(last.into());
+            environment.insert("earlier".into(), earlier.into());
+        }
+        files::write(&path, format!("{:#}\n", Json::Object(environment)).as_bytes())
     }
 
     /// Adds a line to `train.log`, with the time (UTC) in front.

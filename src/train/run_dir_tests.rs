@@ -107,3 +107,19 @@ fn rewinding_forgets_later_steps() {
     let steps: Vec<_> = read(&run.metrics_path()).unwrap().iter().map(|r| r.step).collect();
     assert_eq!(steps, [1, 2]);
 }
+
+#[test]
+fn earlier_environments_stay() {
+    let parent = tempfile::tempdir().unwrap();
+    let run = new(&parent.path().join("run"));
+    let read = || serde_json::from_str::<Json>(&files::read_text(&run.root().join("env.json")).unwrap()).unwrap();
+    let begin = |driver: &str| run.write_environment([("driver".to_owned(), driver.into())].into_iter().collect());
+    for driver in ["a", "b", "c"] {
+        begin(driver).unwrap();
+    }
+    let earlier = serde_json::json!([{"driver": "a"}, {"driver": "b"}]);
+    assert_eq!(read(), serde_json::json!({"driver": "c", "earlier": earlier}));
+    fs::write(run.root().join("env.json"), "{\"driver\": ").unwrap();
+    begin("d").unwrap();
+    assert_eq!(read(), serde_json::json!({"driver": "d"}));
+}

@@ -1,5 +1,7 @@
 //! One training step, and the state around it: model, optimiser, schedules, random state.
 
+use std::collections::BTreeMap;
+
 use crate::data::Batch;
 use crate::device::philox::{philox, uniform4};
 use crate::device::{Context, Pending, Recording};
@@ -340,7 +342,7 @@ impl Trainer {
     ///
     /// # Errors
     /// What the device reports.
-    pub fn checkpoint(&self, position: Position, versions: &[(&str, String)]) -> Result<Checkpoint> {
+    pub fn checkpoint(&self, position: Position, versions: &BTreeMap<String, String>) -> Result<Checkpoint> {
         let named = |(name, shape, data): (String, Vec<usize>, Vec<f32>)| Named { name, shape, data };
         let control = self.optimizer.state()?;
         let state = State {
@@ -350,7 +352,7 @@ impl Trainer {
             control,
             position,
             config: self.config.clone(),
-            versions: versions.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect(),
+            versions: versions.clone(),
         };
         let model = self.model.params.read()?.into_iter().map(named).collect();
         let optimizer = self.model.params.read_moments()?.into_iter().map(named).collect();
