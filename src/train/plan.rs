@@ -22,6 +22,8 @@ pub struct Plan {
     pub resident_bytes: u64,
     /// Most bytes in use at once, the resident ones included.
     pub peak_bytes: u64,
+    /// Bytes that the pool takes from the device for that: waiting buffers of other sizes included.
+    pub reserved_bytes: u64,
     /// Launches of a step.
     pub launches: u64,
     /// Arithmetic operations of a step.
@@ -89,6 +91,7 @@ pub fn plan(config: &RunConfig, capabilities: Option<Capabilities>) -> Result<Pl
         trained: elements(true),
         resident_bytes,
         peak_bytes: pool.peak,
+        reserved_bytes: pool.reserved,
         launches: after.launches - before.launches,
         flops: after.flops - before.flops,
         moved_bytes: after.bytes - before.bytes,
@@ -137,6 +140,7 @@ impl Plan {
             "trained_parameters": self.trained,
             "resident_bytes": self.resident_bytes,
             "peak_bytes": self.peak_bytes,
+            "reserved_bytes": self.reserved_bytes,
             "launches": self.launches,
             "flops": self.flops,
             "moved_bytes": self.moved_bytes,
@@ -163,6 +167,10 @@ impl Plan {
             format!("a step           {step}"),
             format!("memory           {} at the peak", bytes(self.peak_bytes as f64)),
             format!("  of which       {} parameters, gradients and moments", bytes(self.resident_bytes as f64)),
+            format!(
+                "  reserved       {} of the device, with buffers that wait to be used again",
+                bytes(self.reserved_bytes as f64)
+            ),
             fit("largest buffer", self.largest_buffer, self.max_buffer, ""),
             fit("largest binding", self.largest_binding.0, self.max_binding, &self.largest_binding.1),
             String::new(),
