@@ -70,6 +70,8 @@ fn a_wrong_variant_is_not_chosen() {
     let (won, findings) = run();
     assert!(findings.len() > 5 && findings.iter().all(|f| f.wrong.is_empty()), "{findings:?}");
     assert_eq!(won.len(), findings.len(), "the fastest is kept: {findings:?}");
+    let batches = won.keys().filter(|class| class.ends_with(" x4")).count();
+    assert_eq!(batches, 3, "the products of a dense expansion of four positions: {won:?}");
     let favoured = |class: &str| if class.starts_with("attention") { "registers 4x16x8" } else { "registers 1x2x" };
     assert!(won.iter().all(|(class, name)| name.starts_with(favoured(class))), "{won:?}");
     assert!(ctx.tuning().is_empty(), "the context is as before");

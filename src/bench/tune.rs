@@ -1,4 +1,6 @@
-//! Variants of matrix products and of attention against the choice by rule: correct first, then in turns, then once more against each other.
+//! Variants of matrix products, of batches of them and of attention against the choice by rule: correct first, then in turns, then once more against each other.
+
+mod batches;
 
 use super::case::{Case, Work};
 use super::cases::Shapes;
@@ -34,7 +36,7 @@ pub struct Finding {
     pub wrong: Vec<(String, String)>,
 }
 
-/// Measures each class of products and of attention at these shapes once. The choices that the context had are in effect again
+/// Measures each class of products, of batches of products and of attention at these shapes once. The choices that the context had are in effect again
 /// afterwards.
 ///
 /// # Errors
@@ -88,6 +90,7 @@ struct Subject {
 fn subjects(ctx: &Context, shapes: &Shapes, dtype: DType) -> Vec<Subject> {
     ctx.set_tuning(Tuning::new());
     let mut all: Vec<_> = products(shapes).into_iter().map(|p| of_product(ctx, p, dtype)).collect();
+    all.extend(batches::products(ctx, shapes).map(|p| of_batch(ctx, p, dtype)));
     all.extend(passes(shapes).into_iter().map(|p| of_attention(ctx, p, dtype)));
     all
 }
@@ -114,6 +117,21 @@ fn of_product(ctx: &Context, product: Product, dtype: DType) -> Subject {
         class: class(product),
         classes: [product, short(product), edged, short(edged)].map(class).to_vec(),
         cases: [product.case(), edged.case()],
+        rule: rule.to_string(),
+        names: others.map(|(name, _)| name).collect(),
+    }
+}
+
+fn of_batch(ctx: &Context, batch: batches::Products, dtype: DType) -> Subject {
+    let edged = batch.edged();
+    let class = |p: batches::Products| matmul_plan::class(&p.batched(), dtype);
+    let rule = matmul_plan::Plan::new(ctx, &batch.batched(), dtype);
+    let others = matmul_plan::variants(ctx, &batch.batched(), dtype).into_iter().filter(|(_, plan)| *plan != rule);
+    Subject {
+        dtype,
+        class: class(batch),
+        classes: [batch, batch.short(), edged, edged.short()].map(class).to_vec(),
+        cases: [batch.case(), edged.case()],
         rule: rule.to_string(),
         names: others.map(|(name, _)| name).collect(),
     }

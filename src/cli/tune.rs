@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::shape::DType;
 use crate::train::tuning::{Table, cache_path};
 
-/// Measure the variants of matrix products and of attention on this device and keep what wins
+/// Measure the variants of matrix products, single and in batches, and of attention on this device and keep what wins
 ///
 /// Each variant is checked first; only one that is faster beyond the spread, and by 3 % at least, is kept. `mmae train --tuned` goes by the table.
 #[derive(clap::Args)]

@@ -41,7 +41,7 @@ impl Plan {
     /// The plan for `m` on this context's device, with operands stored as `dtype`.
     #[must_use]
     pub fn new(ctx: &Context, m: &Batched, dtype: DType) -> Self {
-        let measured = if m.batches == 1 { ctx.tuned(|| class(m, dtype)) } else { None };
+        let measured = ctx.tuned(|| class(m, dtype));
         let known = measured.and_then(|name| variants(ctx, m, dtype).into_iter().find(|(known, _)| *known == name));
         known.map_or_else(|| Self::by_rule(ctx, m, dtype), |(_, plan)| plan)
     }
@@ -88,13 +88,14 @@ impl Plan {
 }
 
 /// The class that a measured choice holds for: form, storage of the operands, and M, N, K each rounded to a power of two, as in
-/// `NT f32 2048 1024 512`. Batches have no class: they are planned by rule.
+/// `NT f32 2048 1024 512`. A batch has its number of products behind it, rounded alike: `NT f32 8 1024 1024 x64`.
 #[must_use]
 pub fn class(m: &Batched, dtype: DType) -> String {
     let letter = |t: bool| if t { 'T' } else { 'N' };
     let power = |n: usize| 1_u64 << (n.max(1) as f64).log2().round() as u32;
     let (left, right) = (letter(m.form.trans_a), letter(m.form.trans_b));
-    format!("{left}{right} {dtype} {} {} {}", power(m.rows), power(m.width), power(m.inner))
+    let batches = if m.batches > 1 { format!(" x{}", power(m.batches)) } else { String::new() };
+    format!("{left}{right} {dtype} {} {} {}{batches}", power(m.rows), power(m.width), power(m.inner))
 }
 
 /// What may compute a product on this context's device, each with its name in a table of measured choices. A name that is not
@@ -110,7 +111,7 @@ pub fn variants(ctx: &Context, m: &Batched, dtype: DType) -> Vec<(String, Plan)>
     if software {
         return ON_SOFTWARE.into_iter().map(cut).collect();
     }
-    let tiles = |rows: usize, columns: usize| m.rows.div_ceil(rows) * m.width.div_ceil(columns);
+    let tiles = |rows: usize, columns: usize| m.rows.div_ceil(rows) * m.width.div_ceil(columns) * m.batches;
     let mut all: Vec<_> = ON_HARDWARE.into_iter().map(cut).collect();
     for tile in [matmul_tiled::LARGE, matmul_tiled::SMALL] {
         let invocations = tiles(tile.rows(), tile.columns()) * tile.invocations();
@@ -198,6 +199,22 @@ mod tests {
             }
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    /// Classes of tables written before there were any of batches are as they were, and a batch asks for its own.
+    #[test]
+    fn a_batch_has_a_class_of_its_own() {
+        let one = product(8, 1000, 768);
+        let many = Batched { batches: 56, ..one };
+        let names = [&one, &many].map(|m| class(m, DType::F32));
+        assert_eq!(names, ["NN f32 8 1024 1024", "NN f32 8 1024 1024 x64"]);
+        let ctx = Context::cpu();
+        let by_rule = [&one, &many].map(|m| Plan::new(&ctx, m, DType::F32));
+        for (at, name) in names.iter().enumerate() {
+            ctx.set_tuning([(name.clone(), "registers 1x2x8".to_owned())].into());
+            let chosen = [&one, &many].map(|m| Plan::new(&ctx, m, DType::F32));
+            assert!(chosen[at] != by_rule[at] && chosen[1 - at] == by_rule[1 - at], "{name}: {chosen:?}");
+        }
     }
 
     #[test]
