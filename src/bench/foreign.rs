@@ -5,70 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use naga::{Expression, Literal, Module, TypeInner};
 
+pub use super::contracts::likes;
+use super::contracts::{self, Contract, Grid};
 use crate::device::{
-    Context, EpilogueKind, Fitted, Kernel, Lanes, Language, Matrix, Part, Source, Storage, Substitute, Variant, parse,
-    translate, validate,
+    Capabilities, Context, EpilogueKind, Fitted, Kernel, Lanes, Language, Matrix, Part, Source, Substitute, Variant,
+    parse, translate, validate,
 };
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result};
 use crate::kernels::ALL;
 use crate::shape::DType;
-
-/// How the grid of a foreign text follows from `Params` and the overrides that it declares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Grid {
-    /// Workgroups of TILE_ROWS x TILE_COLUMNS values of C, row tiles fastest, then column tiles, then batches.
-    Tiles,
-    /// ROWS_PER_GROUP rows a workgroup, and as many more as fill the statistics' last cell.
-    Rows,
-    /// ROWS_PER_GROUP queries of one head a workgroup, tiles fastest, then heads.
-    Queries,
-    /// CELLS_PER_GROUP cells of four values a workgroup.
-    Cells,
-}
-
-/// What a text must do to stand in for a kernel. A constant that it does not declare has the value given here: launches
-/// with another value are not its business.
-struct Contract {
-    like: &'static str,
-    /// Kernels whose launches it takes: those that a device may choose for the same work.
-    family: &'static [&'static str],
-    grid: Grid,
-    constants: &'static [(&'static str, f64)],
-}
-
-const CONTRACTS: [Contract; 10] = [
-    Contract {
-        like: "matmul",
-        family: &["matmul", "matmul_tiled", "matmul_cooperative"],
-        grid: Grid::Tiles,
-        constants: &[("TRANS_A", 0.0), ("TRANS_B", 0.0), ("PATCHES", 0.0)],
-    },
-    Contract {
-        like: "attention",
-        family: &["attention", "attention_cooperative"],
-        grid: Grid::Queries,
-        constants: &[],
-    },
-    Contract { like: "layernorm", family: &["layernorm"], grid: Grid::Rows, constants: &[("AFFINE", 1.0)] },
-    Contract {
-        like: "layernorm_backward",
-        family: &["layernorm_backward"],
-        grid: Grid::Rows,
-        constants: &[("AFFINE", 1.0), ("ADDED", 0.0)],
-    },
-    Contract { like: "softmax", family: &["softmax"], grid: Grid::Rows, constants: &[] },
-    Contract { like: "softmax_backward", family: &["softmax_backward"], grid: Grid::Rows, constants: &[] },
-    Contract { like: "l2_normalise", family: &["l2_normalise"], grid: Grid::Rows, constants: &[] },
-    Contract { like: "gelu", family: &["gelu"], grid: Grid::Cells, constants: &[] },
-    Contract { like: "gelu_backward", family: &["gelu_backward"], grid: Grid::Cells, constants: &[] },
-    Contract { like: "add", family: &["add"], grid: Grid::Cells, constants: &[] },
-];
-
-/// Kernels that a text can stand in for.
-#[must_use]
-pub fn likes() -> Vec<&'static str> {
-    CONTRACTS.iter().map(|c| c.like).collect()
-}
 
 /// A text that can be measured beside a kernel.
 pub struct Foreign {
@@ -87,11 +32,24 @@ impl Foreign {
     /// `Error::Config` for a kernel that has no contract, `Error::Kernel` with file and line for a text that does not
     /// compile or declares something else.
     pub fn new(path: &str, text: &str, like: &str) -> Result<Self> {
-        let contract = CONTRACTS.iter().find(|c| c.like == like).ok_or_else(|| Error::Config {
-            field: "--like".into(),
-            reason: format!("no text can stand in for `{like}`, but for {}", likes().join(", ")),
-            nearest: nearest(like, likes()),
-        })?;
+        Self::with(path, text, like, (Matrix::M16, None))
+    }
+
+    /// The same text for a device: its cooperative matrices, on which the grid may depend, and what an `override SUBGROUP` is
+    /// there.
+    ///
+    /// # Errors
+    /// `Error::Config` where the text wants matrices that the device has not; else as [`Foreign::new`].
+    pub fn on(self, has: &Capabilities) -> Result<Self> {
+        let Kernel { name, source, .. } = *self.substitute.kernel;
+        if self.halves_only() && has.matrix.is_none() {
+            return Err(Error::config("--wgsl", format!("{name} needs cooperative matrices; the device has none")));
+        }
+        Self::with(name, source, self.like, (has.matrix.unwrap_or(Matrix::M16), has.subgroup_size))
+    }
+
+    fn with(path: &str, text: &str, like: &str, (matrix, subgroup): (Matrix, Option<u32>)) -> Result<Self> {
+        let contract = contracts::find(like)?;
         if !path.ends_with(".wgsl") {
             return Err(Error::config("--wgsl", format!("{path} does not end in .wgsl")));
         }
@@ -106,10 +64,10 @@ impl Foreign {
             epilogues: own.epilogues,
             twin: own.twin,
         }));
-        let source = Source::join(kernel, plain(), None);
+        let source = Source::join(kernel, plain(kernel, matrix), None);
         let module = parse(&source)?;
         let fields = fields(&module);
-        let wanted = self::fields(&parse(&Source::join(own, plain(), None))?);
+        let wanted = self::fields(&parse(&Source::join(own, plain(own, matrix), None))?);
         if fields != wanted {
             let message = format!("Params must be that of {like}: {}", names(&wanted));
             return Err(Error::Kernel {
@@ -119,7 +77,7 @@ impl Foreign {
                 message,
             });
         }
-        let fit = Fit::new(path, text, &module, contract, fields)?;
+        let fit = Fit::new(path, text, &module, contract, (fields, subgroup))?;
         validate(&source)?;
         let substitute = Substitute {
             of: contract.family,
@@ -129,6 +87,12 @@ impl Foreign {
         };
         let name = path.rsplit(['/', '\\']).next().unwrap_or(path).to_owned();
         Ok(Self { name, like: contract.like, substitute: Arc::new(substitute) })
+    }
+
+    /// Whether the text takes tensors of halves alone: one with cooperative matrices.
+    #[must_use]
+    pub fn halves_only(&self) -> bool {
+        self.substitute.kernel.has_matrix()
     }
 
     /// Name by which launches of the text are traced.
@@ -144,6 +108,9 @@ impl Foreign {
     pub fn parity(&self, checked: &Context, dtype: DType) -> Result<Parity> {
         let cpu = Context::cpu();
         let mut found = Parity::default();
+        if self.halves_only() && dtype != DType::F16 {
+            return Ok(found);
+        }
         for case in ALL.iter().filter(|e| e.kernel.name == self.like).flat_map(|e| (e.cases)()) {
             let before = self.substitute.taken.load(Ordering::Relaxed);
             let wrong = checked.substituting(Some(&self.substitute), || case.compare(checked, &cpu, dtype, 2))?;
@@ -173,19 +140,27 @@ pub struct Parity {
 pub fn translations(text: &Foreign) -> Vec<Error> {
     let kernel = text.substitute.kernel;
     let variants = [true, false].into_iter().flat_map(|immediates| kernel.variants(immediates));
-    let sources = variants.map(|variant| Source::join(kernel, variant, None));
-    let each = |source: Source| Language::ALL.map(|language| translate(&source, language).err());
-    sources.flat_map(each).flatten().collect()
+    // HLSL has no cooperative matrices, and Metal none of 16x16.
+    let can = |variant: &Variant, language: Language| match language {
+        Language::Spirv => true,
+        Language::Msl => !kernel.has_matrix() || variant.matrix == Matrix::M8,
+        Language::Hlsl => !kernel.has_matrix(),
+    };
+    let each = |variant: Variant| {
+        let source = Source::join(kernel, variant, None);
+        Language::ALL.map(|language| if can(&variant, language) { translate(&source, language).err() } else { None })
+    };
+    variants.flat_map(each).flatten().collect()
 }
 
 /// The variant that a text is first tried in.
-fn plain() -> Variant {
+fn plain(kernel: &Kernel, matrix: Matrix) -> Variant {
     Variant {
-        storage: Storage::F32,
+        storage: kernel.storages()[0],
         output: DType::F32,
         epilogue: EpilogueKind::None,
         immediates: true,
-        matrix: Matrix::M16,
+        matrix,
         lanes: Lanes::Any,
     }
 }
@@ -205,11 +180,12 @@ fn parts(path: &str, text: &str, own: &[Part]) -> Result<Vec<Part>> {
         };
         return Ok(own.iter().filter(serves).copied().collect());
     };
-    let known: [(&str, &[Part]); 4] = [
+    let known: [(&str, &[Part]); 5] = [
         ("grid", &[Part::Grid]),
         ("reduce", &[Part::Rows, Part::ReduceAny]),
         ("philox", &[Part::Philox]),
         ("gelu", &[Part::Gelu]),
+        ("matrix", &[Part::Matrix]),
     ];
     let mut parts = Vec::new();
     for name in list.split_whitespace() {
@@ -217,7 +193,7 @@ fn parts(path: &str, text: &str, own: &[Part]) -> Result<Vec<Part>> {
             name: path.into(),
             file: path.into(),
             line,
-            message: format!("no part is called `{name}`; there are grid, reduce, philox and gelu"),
+            message: format!("no part is called `{name}`; there are grid, reduce, philox, gelu and matrix"),
         })?;
         parts.extend(found.1);
     }
@@ -251,6 +227,8 @@ struct Fit {
     tile: [u64; 2],
     /// Constants of the contract, with what an undeclared one stands for.
     constants: Vec<(&'static str, Option<f64>)>,
+    /// Invocations of the device's subgroups, for a text that declares SUBGROUP.
+    subgroup: Option<f64>,
     epilogue: bool,
     /// Whether its result is called `c`, which epilogues that add to it must know.
     adds: bool,
@@ -259,19 +237,26 @@ struct Fit {
 }
 
 impl Fit {
-    fn new(path: &str, text: &str, module: &Module, contract: &Contract, fields: Vec<(String, u32)>) -> Result<Self> {
+    fn new(
+        path: &str,
+        text: &str,
+        module: &Module,
+        contract: &Contract,
+        (fields, subgroup): (Vec<(String, u32)>, Option<u32>),
+    ) -> Result<Self> {
         let tile = |name| number(path, text, module, name);
         let tile = match contract.grid {
             Grid::Tiles => [tile("TILE_ROWS")?, tile("TILE_COLUMNS")?],
             Grid::Rows | Grid::Queries => [tile("ROWS_PER_GROUP")?, 1],
-            Grid::Cells => [tile("CELLS_PER_GROUP")?, 1],
+            Grid::Units(name, _) => [tile(name)?, 1],
         };
         let declared = |name: &str| module.overrides.iter().any(|(_, o)| o.name.as_deref() == Some(name));
         let constants =
             contract.constants.iter().map(|(name, plain)| (*name, (!declared(name)).then_some(*plain))).collect();
         let adds = module.global_variables.iter().any(|(_, v)| v.name.as_deref() == Some("c"));
+        let subgroup = subgroup.filter(|_| declared("SUBGROUP")).map(f64::from);
         let (epilogue, sums) = (text.contains("epilogue("), text.contains("put_row_sums("));
-        Ok(Self { grid: contract.grid, fields, tile, constants, epilogue, adds, sums })
+        Ok(Self { grid: contract.grid, fields, tile, constants, subgroup, epilogue, adds, sums })
     }
 
     fn launch(&self, params: &[u8], set: &[(&'static str, f64)], epilogue: EpilogueKind) -> Option<Fitted> {
@@ -284,7 +269,7 @@ impl Fit {
         if epilogue != EpilogueKind::None && !takes {
             return None;
         }
-        let mut constants = Vec::new();
+        let mut constants: Vec<_> = self.subgroup.map(|lanes| ("SUBGROUP", lanes)).into_iter().collect();
         for (name, plain) in &self.constants {
             let value = set.iter().find(|(n, _)| n == name).map(|(_, value)| *value);
             match (value, plain) {
@@ -311,7 +296,9 @@ impl Fit {
                 groups
             }
             Grid::Rows => get("rows")?.next_multiple_of(4).div_ceil(self.tile[0]),
-            Grid::Cells => get("cells")?.div_ceil(self.tile[0]),
+            Grid::Units(_, counts) => {
+                counts.iter().try_fold(1, |units, name| Some(units * get(name)?))?.div_ceil(self.tile[0])
+            }
         };
         Some(Fitted { params, constants, groups })
     }

@@ -54,7 +54,7 @@ fn mistakes_are_reported_with_file_and_line() {
 #[test]
 fn grids_follow_from_params_and_declared_tiles() {
     let own = ALL.iter().find(|e| e.kernel.name == "matmul").unwrap().kernel;
-    let module = parse(&Source::join(own, plain(), None)).unwrap();
+    let module = parse(&Source::join(own, plain(own, Matrix::M16), None)).unwrap();
     let fields = fields(&module);
     let fit = |trans_b| Fit {
         sums: false,
@@ -62,6 +62,7 @@ fn grids_follow_from_params_and_declared_tiles() {
         fields: fields.clone(),
         tile: [16, 32],
         constants: vec![("TRANS_A", Some(0.0)), ("TRANS_B", trans_b)],
+        subgroup: None,
         epilogue: false,
         adds: false,
     };

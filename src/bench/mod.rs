@@ -7,7 +7,7 @@
 //! cases/        the work: shapes of the model; case.rs says what a case is
 //! oracle.rs     correct before fast
 //! measure.rs    times of several texts of one kernel, in turns
-//! foreign.rs    a reader's own text in a kernel's place
+//! foreign.rs    a reader's own text in a kernel's place; contracts.rs says what it must declare
 //! ladder.rs     the teaching versions, shaders/ladder/, by the same way
 //! step.rs       whole training steps, and how their cost grows
 //! tune.rs       variants of a kernel against the choice by rule
@@ -20,6 +20,7 @@ pub mod cases;
 pub mod ceilings;
 pub mod clock;
 pub mod compare;
+mod contracts;
 pub mod foreign;
 pub mod ladder;
 pub mod measure;

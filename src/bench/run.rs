@@ -195,7 +195,8 @@ impl Bench<'_> {
         let own = self.check(case, dtype, None)?;
         let mut entrants =
             vec![Entrant { name: "mmae".into(), traced_as: case.kernel, substitute: None, verdict: own }];
-        for text in self.options.texts.iter().filter(|text| text.like == case.kernel) {
+        let takes = |text: &&Foreign| text.like == case.kernel && (dtype == DType::F16 || !text.halves_only());
+        for text in self.options.texts.iter().filter(takes) {
             let verdict = self.check(case, dtype, Some(&text.substitute))?;
             // A launch that the text does not cover runs the kernel's own: that is no row of this text.
             if verdict.launches.iter().any(|launch| launch.kernel == text.traced_as()) {
