@@ -162,8 +162,9 @@ fn probes_agree_with_their_twins() {
 fn the_ladder_computes_what_it_teaches() {
     let Some(gpu) = common::gpu(Storage::F16Packed, false) else { return };
     let mut wrong = Vec::new();
-    for step in STEPS.iter().filter(|step| step.missing(gpu.capabilities()).is_none()) {
-        let found = step.load().unwrap().parity(&gpu, step.dtype).unwrap();
+    for step in STEPS.iter().filter(|step| step.missing(&gpu).is_none()) {
+        let text = step.load().unwrap().on(gpu.capabilities()).unwrap();
+        let found = text.parity(&gpu, step.dtype).unwrap();
         if found.covered < 3 || !found.wrong.is_empty() {
             wrong.push((step.file, step.dtype, found));
         }

@@ -128,3 +128,44 @@ fn matrices_can_be_turned_off() {
     assert!(!takes_matrices(&context));
     assert_eq!(context.matrix_verdict(KERNEL.name), None);
 }
+
+/// The step of the ladder, with matrices of the size that the driver lists and of the other, and mistakes planted in it.
+#[cfg(feature = "cli")]
+#[test]
+fn the_lesson_on_matrices_matches_the_twin_and_mistakes_in_it_do_not() {
+    use mmae::bench::foreign::Foreign;
+    use mmae::bench::ladder::STEPS;
+
+    let step = STEPS.iter().find(|step| step.file.contains("cooperative")).expect("a step");
+    let mistakes = [
+        (" >= p.inner", " > 4u * p.inner"),
+        ("coopLoadT<MatrixA>", "coopLoad<MatrixA>"),
+        ("coopLoadT<MatrixB>", "coopLoad<MatrixB>"),
+        ("coopMultiplyAdd(a1, b1, c11)", "coopMultiplyAdd(a1, b0, c11)"),
+        ("&tiles[MATRIX * pitch_a]", "&tiles[0]"),
+        ("batch * p.bias_batch + x", "x"),
+        ("y >= p.rows", "y > p.rows"),
+    ];
+    for unlisted_matrix in [None, Some(Matrix::M16)] {
+        if device(false).is_none() {
+            return;
+        }
+        let Some(context) = common::open(ContextOptions { unlisted_matrix, ..Default::default() }) else { return };
+        assert_eq!(step.missing(&context), None);
+        let parity = |name: &str, text: &str| {
+            let text = Foreign::new(name, text, step.like).unwrap().on(context.capabilities()).unwrap();
+            assert!(text.halves_only() && text.parity(&context, DType::F32).unwrap().covered == 0);
+            text.parity(&context, DType::F16).unwrap()
+        };
+        let found = parity(step.file, step.text);
+        println!("{} of {} cases, {:?}", found.covered, found.cases, context.capabilities().matrix);
+        assert!(found.covered >= 3 && found.wrong.is_empty(), "{found:#?}");
+        // Pipelines are kept by the names of texts: one for each text.
+        let missed = |(i, (find, replace)): &(usize, &(&str, &str))| {
+            assert!(step.text.contains(find), "{find:?} is not in the text");
+            parity(&format!("wrong_{i}.wgsl"), &step.text.replace(find, replace)).wrong.is_empty()
+        };
+        let missed: Vec<_> = mistakes.iter().enumerate().filter(missed).collect();
+        assert!(missed.is_empty(), "not found: {missed:?}");
+    }
+}

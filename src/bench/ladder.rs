@@ -7,7 +7,7 @@ use super::foreign::Foreign;
 use super::probes;
 use super::report::{Report, Row};
 use super::run::{Event, Options, begin, end, every_case};
-use crate::device::{Capabilities, Context};
+use crate::device::Context;
 use crate::error::Result;
 use crate::shape::DType;
 
@@ -22,38 +22,51 @@ pub struct Step {
     pub text: &'static str,
     /// Storage of tensors; the step "f16 storage" is a text run again with another part.
     pub dtype: DType,
-    /// Whether it needs subgroup operations.
-    pub subgroups: bool,
+    /// What a device must have to run it.
+    pub needs: Needs,
+}
+
+/// What not every device has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Any device will do.
+    Nothing,
+    /// Subgroup operations.
+    Subgroups,
+    /// Cooperative matrices of halves whose results are right.
+    Matrices,
 }
 
 macro_rules! step {
     ($like:literal, $file:literal) => {
-        step!($like, $file, DType::F32, false)
+        step!($like, $file, DType::F32, Nothing)
     };
-    ($like:literal, $file:literal, $dtype:expr, $subgroups:expr) => {
+    ($like:literal, $file:literal, $dtype:expr, $needs:ident) => {
         Step {
             like: $like,
             file: $file,
             text: include_str!(concat!("../../shaders/ladder/", $file)),
             dtype: $dtype,
-            subgroups: $subgroups,
+            needs: Needs::$needs,
         }
     };
 }
 
 /// All steps, each family in order.
-pub const STEPS: [Step; 11] = [
+pub const STEPS: [Step; 13] = [
     step!("matmul", "matmul_1_naive.wgsl"),
     step!("matmul", "matmul_2_tiled.wgsl"),
     step!("matmul", "matmul_3_registers.wgsl"),
     step!("matmul", "matmul_4_vec4.wgsl"),
-    step!("matmul", "matmul_4_vec4.wgsl", DType::F16, false),
-    step!("matmul", "matmul_5_subgroup.wgsl", DType::F32, true),
+    step!("matmul", "matmul_4_vec4.wgsl", DType::F16, Nothing),
+    step!("matmul", "matmul_5_subgroup.wgsl", DType::F32, Subgroups),
+    step!("matmul", "matmul_6_cooperative.wgsl", DType::F16, Matrices),
     step!("attention", "attention_1_three_pass.wgsl"),
     step!("attention", "attention_2_online.wgsl"),
+    step!("attention", "attention_3_tiled.wgsl"),
     step!("layernorm", "layernorm_1_row.wgsl"),
     step!("layernorm", "layernorm_2_workgroup.wgsl"),
-    step!("layernorm", "layernorm_3_subgroup.wgsl", DType::F32, true),
+    step!("layernorm", "layernorm_3_subgroup.wgsl", DType::F32, Subgroups),
 ];
 
 /// The kernels that the ladders lead to, and what they add to the last step.
@@ -79,13 +92,20 @@ impl Step {
     #[must_use]
     pub fn change(&self) -> String {
         let line = self.text.lines().next().unwrap_or_default().trim_start_matches('/').trim();
-        if self.dtype == DType::F16 { "f16 storage: the same text, half the bytes".to_owned() } else { line.to_owned() }
+        let again = self.dtype == DType::F16 && self.needs != Needs::Matrices;
+        if again { "f16 storage: the same text, half the bytes".to_owned() } else { line.to_owned() }
     }
 
     /// Why a device cannot run the step.
     #[must_use]
-    pub fn missing(&self, has: &Capabilities) -> Option<&'static str> {
-        (self.subgroups && !has.subgroups).then_some("the device has no subgroup operations")
+    pub fn missing(&self, ctx: &Context) -> Option<&'static str> {
+        match self.needs {
+            Needs::Subgroups if !ctx.capabilities().subgroups => Some("the device has no subgroup operations"),
+            Needs::Matrices if probes::matrices(ctx).is_none() => {
+                Some("the device has no cooperative matrices of halves that kernels may use")
+            }
+            _ => None,
+        }
     }
 }
 
@@ -110,9 +130,9 @@ pub fn climb(ctx: &Context, shapes: &Shapes, effort: Effort, command: &str) -> R
         for dtype in [DType::F32, DType::F16] {
             let mut texts = Vec::new();
             for step in STEPS.iter().filter(|s| s.like == like && s.dtype == dtype) {
-                match step.missing(ctx.capabilities()) {
+                match step.missing(ctx) {
                     Some(why) => report.skipped.push(format!("{}: {why}", step.file)),
-                    None => texts.push(step.load()?),
+                    None => texts.push(step.load()?.on(ctx.capabilities())?),
                 }
             }
             if texts.is_empty() {
@@ -122,11 +142,6 @@ pub fn climb(ctx: &Context, shapes: &Shapes, effort: Effort, command: &str) -> R
             let options = Options { filter, dtypes: vec![dtype], shapes, effort, texts, command: command.to_owned() };
             every_case(ctx, &clock, &found, &options, &mut report, &mut |_: Event<'_>| {})?;
         }
-    }
-    if probes::matrices(ctx).is_none() {
-        report
-            .skipped
-            .push("matmul_cooperative.wgsl: the device has no cooperative matrices that kernels may use".into());
     }
     end(ctx, &clock, effort, &mut report)?;
     Ok(report)
