@@ -2,9 +2,11 @@
 
 pub(crate) mod attention;
 mod convolutions;
+mod latent;
 mod losses;
 pub(crate) mod products;
 mod rows;
+mod tokens;
 mod updates;
 
 use super::case::{Case, Check, Make, Work};
@@ -107,6 +109,8 @@ pub fn all(shapes: &Shapes) -> Vec<Case> {
     cases.extend(convolutions::cases(shapes));
     cases.extend(attention::cases(shapes));
     cases.extend(rows::cases(shapes));
+    cases.extend(tokens::cases(shapes));
+    cases.extend(latent::cases(shapes));
     cases.extend(losses::cases(shapes));
     cases.extend(updates::cases(shapes));
     cases
@@ -126,9 +130,17 @@ fn twinned(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::bench::contracts::variant_of;
     use crate::bench::oracle::verdict;
+    use crate::device::{Capabilities, Matrix};
     use crate::kernels::ALL;
+    use crate::model::config::PRESETS;
+    use crate::train::config::RunConfig;
+    use crate::train::plan::plan;
+    use crate::train::resolve::Sources;
 
     #[test]
     fn cases_name_kernels_once_and_say_what_they_cost() {
@@ -179,5 +191,39 @@ mod tests {
             }
         }
         assert!(wrong.is_empty(), "(case, stated, counted): {wrong:#?}");
+    }
+
+    /// Kernels of a training step of `preset` with some settings, on a device of these abilities.
+    fn launched(preset: &str, set: &[&str], has: Capabilities) -> Vec<String> {
+        let set: Vec<_> = set.iter().map(|s| (*s).to_owned()).collect();
+        let sources = Sources { file: None, environment: &[], set: &set, preset: Some(preset), steps: None };
+        let plan = plan(&RunConfig::resolve(&sources).unwrap(), Some(has)).unwrap();
+        plan.kernels.into_iter().map(|kernel| kernel.name).collect()
+    }
+
+    #[test]
+    fn every_kernel_of_a_training_step_has_a_case() {
+        let measured: BTreeSet<_> = all(&TINY).iter().map(|case| case.kernel).collect();
+        let host = Context::cpu().capabilities().clone();
+        let (matrix, subgroup_size) = (Some(Matrix::M16), Some(32));
+        let gpu = Capabilities { software: false, matrix, subgroup_size, workgroup_bytes: 48 << 10, ..host.clone() };
+        let settings: [&[&str]; 4] = [
+            &["train.precision=f32"],
+            &["train.precision=f16", "train.micro_batches=2"],
+            &["model.text_head=tokens"],
+            &["model.expansion=dense"],
+        ];
+        let mut names = BTreeSet::new();
+        for preset in PRESETS {
+            for set in settings {
+                names.extend(launched(preset, set, host.clone()));
+                names.extend(launched(preset, set, gpu.clone()));
+            }
+        }
+        assert!(names.contains("adamw") && names.contains("matmul_cooperative"), "no steps: {names:?}");
+        // A variant is measured by the kernel's case, where the device chooses it; so is the end of a sum that was cut.
+        let kernel = |name| variant_of(name).unwrap_or(if name == "matmul_sum" { "matmul" } else { name });
+        let missing: Vec<_> = names.iter().filter(|name| !measured.contains(kernel(name))).collect();
+        assert!(missing.is_empty(), "launched by a training step, but not measured: {missing:?}");
     }
 }

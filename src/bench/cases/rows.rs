@@ -5,8 +5,8 @@ use crate::bench::case::{Case, Work};
 use crate::device::Context;
 use crate::error::Result;
 use crate::kernels::{
-    Tolerance, add, column_sum, embedding, embedding_backward, gelu, gelu_backward, l2_normalise, layernorm,
-    layernorm_backward, layernorm_backward_params, samples, softmax, softmax_backward,
+    Tolerance, add, column_sum, embedding, embedding_backward, embedding_links, gelu, gelu_backward, l2_normalise,
+    layernorm, layernorm_backward, layernorm_backward_params, samples, softmax, softmax_backward,
 };
 use crate::shape::DType;
 use crate::tensor::Tensor;
@@ -114,6 +114,11 @@ fn embeddings(shapes: &Shapes) -> Vec<Case> {
             let dy = samples::normal(ctx, &[b, l, e], dtype, seed)?;
             let ids = samples::ids(ctx, &[b, l], v as u32, seed + 1)?;
             Ok(Work::new(&[&dy.clone()], move |ctx| Ok(vec![embedding_backward::launch(ctx, &dy, &ids, v)?])))
+        }),
+        // Words alone, links in whole cells.
+        twinned("embedding_links", &label, (0.0, 0, 5 * b * l), Tolerance::exact(), move |ctx, _, seed| {
+            let ids = samples::ids(ctx, &[b, l], v as u32, seed + 1)?;
+            Ok(Work::new(&[&ids.clone()], move |ctx| Ok(vec![embedding_links::launch(ctx, &ids, v)?])))
         }),
     ]
 }
