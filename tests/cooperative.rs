@@ -129,7 +129,7 @@ fn matrices_can_be_turned_off() {
     assert_eq!(context.matrix_verdict(KERNEL.name), None);
 }
 
-/// The step of the ladder, with matrices of the size that the driver lists and of the other, and mistakes planted in it.
+/// The step of the ladder, with matrices of the size that the driver lists, with mistakes planted in it, and of the other.
 #[cfg(feature = "cli")]
 #[test]
 fn the_lesson_on_matrices_matches_the_twin_and_mistakes_in_it_do_not() {
@@ -160,6 +160,10 @@ fn the_lesson_on_matrices_matches_the_twin_and_mistakes_in_it_do_not() {
         let found = parity(step.file, step.text);
         println!("{} of {} cases, {:?}", found.covered, found.cases, context.capabilities().matrix);
         assert!(found.covered >= 3 && found.wrong.is_empty(), "{found:#?}");
+        // The mistakes take as long each as the text: with the listed size they are enough.
+        if unlisted_matrix.is_some() {
+            continue;
+        }
         // Pipelines are kept by the names of texts: one for each text.
         let missed = |(i, (find, replace)): &(usize, &(&str, &str))| {
             assert!(step.text.contains(find), "{find:?} is not in the text");
