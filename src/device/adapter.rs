@@ -19,6 +19,8 @@ pub struct ContextOptions {
     pub as_hardware: bool,
     /// Do without cooperative matrices.
     pub no_matrix: bool,
+    /// Do without the device's clock: everything is timed by the wall.
+    pub no_timestamps: bool,
     /// Take this size of cooperative matrices though the driver does not list it. For tests: lavapipe computes 16x16x16 too.
     pub unlisted_matrix: Option<Matrix>,
     /// Storage part for halves; packed when `None`.
@@ -34,6 +36,7 @@ impl Default for ContextOptions {
             no_immediates: false,
             as_hardware: false,
             no_matrix: false,
+            no_timestamps: false,
             unlisted_matrix: None,
             half: None,
         }
@@ -120,7 +123,8 @@ pub(super) fn open(options: &ContextOptions) -> Result<Opened> {
             }
         })?;
     let experimental = if options.no_matrix { wgpu::Features::empty() } else { WANTED_EXPERIMENTAL };
-    let features = adapter.features() & (WANTED | experimental);
+    let clock = if options.no_timestamps { wgpu::Features::TIMESTAMP_QUERY } else { wgpu::Features::empty() };
+    let features = adapter.features() & (WANTED | experimental) & !clock;
     let limits = adapter.limits();
     let (device, queue) = request(&adapter, features, limits.clone()).map_err(|error| Error::NoAdapter {
         wanted: adapter.get_info().name,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::adapter::{self, ContextOptions};
 use super::capabilities::Capabilities;
+use super::counters::Counters;
 use super::hooks::Hooks;
 use super::launch::Launch;
 use super::pipelines::Need;
@@ -18,48 +19,6 @@ use super::timing::Stamps;
 use super::tuning::Tuned;
 use super::twin::Twin;
 use crate::error::{Error, Result};
-
-/// Counts since the context was made.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Counters {
-    /// Kernel launches.
-    pub launches: u64,
-    /// Arithmetic operations, as the kernels state them.
-    pub flops: f64,
-    /// Bytes that the launches move at least.
-    pub bytes: f64,
-    /// The same per kernel: launches, operations, bytes.
-    pub kernels: BTreeMap<&'static str, (u64, f64, f64)>,
-    /// Bytes of the largest tensor bound, and the kernel that bound it.
-    pub largest_binding: (u64, &'static str),
-}
-
-impl Counters {
-    /// What has been added since `before`.
-    pub(super) fn since(&self, before: &Self) -> Self {
-        let kernels = self.kernels.iter().filter_map(|(name, now)| {
-            let then = before.kernels.get(name).copied().unwrap_or_default();
-            (now.0 > then.0).then(|| (*name, (now.0 - then.0, now.1 - then.1, now.2 - then.2)))
-        });
-        Self {
-            launches: self.launches - before.launches,
-            flops: self.flops - before.flops,
-            bytes: self.bytes - before.bytes,
-            kernels: kernels.collect(),
-            largest_binding: self.largest_binding,
-        }
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.launches += other.launches;
-        self.flops += other.flops;
-        self.bytes += other.bytes;
-        for (name, more) in &other.kernels {
-            let kernel = self.kernels.entry(name).or_default();
-            *kernel = (kernel.0 + more.0, kernel.1 + more.1, kernel.2 + more.2);
-        }
-    }
-}
 
 pub(super) enum Executor {
     Gpu {
@@ -254,10 +213,14 @@ impl Context {
         self.0.pool.trim();
     }
 
-    /// Launches, FLOPs and bytes so far.
+    /// Launches, FLOPs and bytes so far, and how long the host has waited for the device.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        lock(&self.0.counters).clone()
+        let waited = match &self.0.executor {
+            Executor::Gpu { recorder, .. } => lock(recorder).waited,
+            _ => Duration::ZERO,
+        };
+        Counters { waited, ..lock(&self.0.counters).clone() }
     }
 
     /// Pipelines compiled so far.
@@ -295,19 +258,7 @@ impl Context {
     pub(super) fn execute(&self, launch: &Launch<'_>) -> Result<()> {
         let replaced = self.0.hooks.apply(launch);
         let launch = replaced.as_ref().unwrap_or(launch);
-        {
-            let mut counters = lock(&self.0.counters);
-            let bytes = launch.bytes() as f64;
-            counters.launches += 1;
-            counters.flops += launch.flops;
-            counters.bytes += bytes;
-            let kernel = counters.kernels.entry(launch.kernel.name).or_default();
-            *kernel = (kernel.0 + 1, kernel.1 + launch.flops, kernel.2 + bytes);
-            let largest = launch.tensors.iter().map(|t| t.bytes()).max().unwrap_or_default();
-            if largest > counters.largest_binding.0 {
-                counters.largest_binding = (largest, launch.kernel.name);
-            }
-        }
+        lock(&self.0.counters).count(launch);
         let saturate = self.0.saturate.load(Ordering::Relaxed);
         match &self.0.executor {
             Executor::Gpu { recorder, .. } => {

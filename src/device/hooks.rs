@@ -25,6 +25,10 @@ pub struct Launched {
     pub groups: u64,
     /// Arithmetic, as the kernel states it.
     pub flops: f64,
+    /// Bytes of the tensors that it only reads.
+    pub read: u64,
+    /// Bytes of the tensors that it writes, or reads and writes.
+    pub written: u64,
 }
 
 /// How a foreign text is launched in place of a kernel's own.
@@ -90,6 +94,7 @@ impl Hooks {
         });
         if let Some(trace) = &mut state.trace {
             let made = other.as_ref().unwrap_or(launch);
+            let written = made.written();
             trace.push(Launched {
                 kernel: made.kernel.name,
                 dtypes: made.dtypes(),
@@ -97,6 +102,8 @@ impl Hooks {
                 constants: made.constants.clone(),
                 groups: made.groups,
                 flops: made.flops,
+                read: made.bytes() - written,
+                written,
             });
         }
         other

@@ -142,6 +142,11 @@ impl<'a> Launch<'a> {
         self.tensors.iter().map(|t| t.bytes()).sum()
     }
 
+    /// Bytes of the tensors that the kernel writes, whether it reads them too or not.
+    pub(super) fn written(&self) -> u64 {
+        self.bindings().zip(&self.tensors).filter(|(binding, _)| binding.write).map(|(_, t)| t.bytes()).sum()
+    }
+
     /// All bindings, group 0 then group 1.
     pub(super) fn bindings(&self) -> impl Iterator<Item = &'static Binding> {
         self.kernel.bindings.iter().chain(self.epilogue.bindings())

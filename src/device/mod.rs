@@ -6,6 +6,7 @@
 mod adapter;
 mod capabilities;
 mod context;
+mod counters;
 mod hash;
 mod hooks;
 mod idle;
@@ -33,7 +34,8 @@ mod view;
 
 pub use adapter::{ContextOptions, adapters};
 pub use capabilities::Capabilities;
-pub use context::{Context, Counters};
+pub use context::Context;
+pub use counters::Counters;
 pub(crate) use hash::fnv1a;
 pub use hooks::Launched;
 pub(crate) use hooks::{Fitted, Substitute};

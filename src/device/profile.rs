@@ -1,4 +1,5 @@
-//! Where the time of recorded work goes: every launch in a pass of its own, between two timestamps.
+//! Where the time of recorded work goes: every launch in a pass of its own, between two timestamps, or submitted and
+//! waited for alone.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,7 +23,9 @@ pub struct LaunchTime {
     pub flops: f64,
     /// Bytes moved at least.
     pub bytes: u64,
-    /// Between the two timestamps.
+    /// Of these, bytes of the tensors that it writes.
+    pub written: u64,
+    /// Between the two timestamps, or by the wall from the launch to an idle device.
     pub time: Duration,
 }
 
@@ -41,17 +44,16 @@ pub struct KernelTime {
 
 impl Context {
     /// Runs `f` with every launch timed on its own, in order. Passes of their own and the timestamps cost some time too: the
-    /// sum is an upper bound, the shares are what to read.
+    /// sum is an upper bound, the shares are what to read. Without timestamps every launch is submitted and waited for alone,
+    /// and its time is that of the wall, a submission included.
     ///
     /// # Errors
-    /// [`Error::Check`] on a device without timestamps, else what `f` or the device reports.
+    /// [`Error::Check`] on the twins, which are no device, else what `f` or the device reports.
     pub fn profiled<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<(T, Vec<LaunchTime>)> {
-        let Executor::Gpu { recorder, .. } = &self.0.executor else { return Err(no_clock()) };
-        if !self.0.capabilities.timestamps {
-            return Err(no_clock());
-        }
+        let Executor::Gpu { recorder, .. } = &self.0.executor else { return Err(no_device()) };
         self.wait()?;
-        lock(recorder).profile = Some(Profile::default());
+        let by_wall = !self.0.capabilities.timestamps;
+        lock(recorder).profile = Some(Profile { by_wall, ..Profile::default() });
         let result = f();
         self.wait()?;
         let profile = lock(recorder).profile.take().unwrap_or_default();
@@ -60,10 +62,10 @@ impl Context {
     }
 }
 
-fn no_clock() -> Error {
+fn no_device() -> Error {
     Error::Check {
         what: "profiling".into(),
-        detail: "this device has no timestamps; choose another with --device".into(),
+        detail: "the CPU twins are no device, and what their launches take says nothing of one".into(),
     }
 }
 
@@ -86,9 +88,32 @@ pub fn by_kernel(times: &[LaunchTime]) -> BTreeMap<&'static str, KernelTime> {
 pub(super) struct Profile {
     launches: Vec<LaunchTime>,
     sets: Vec<wgpu::QuerySet>,
+    by_wall: bool,
 }
 
 impl Profile {
+    /// Whether the host times the launches, for want of timestamps.
+    pub(super) const fn by_wall(&self) -> bool {
+        self.by_wall
+    }
+
+    /// A launch whose time will follow.
+    pub(super) fn launch(&mut self, launch: LaunchTime) {
+        self.launches.push(launch);
+    }
+
+    /// The time of the last launch.
+    pub(super) fn took(&mut self, time: Duration) {
+        if let Some(last) = self.launches.last_mut() {
+            last.time = time;
+        }
+    }
+
+    /// The launches as they are.
+    pub(super) fn launches(self) -> Vec<LaunchTime> {
+        self.launches
+    }
+
     /// The timestamps of the next pass.
     pub(super) fn next(&mut self, device: &wgpu::Device, launch: LaunchTime) -> (wgpu::QuerySet, u32) {
         let first = 2 * self.launches.len() as u32 % MOST_QUERIES;
@@ -135,6 +160,7 @@ mod tests {
             groups: 1,
             flops: 2.0,
             bytes,
+            written: 0,
             time: Duration::from_millis(ms),
         };
         let all = by_kernel(&[launch("a", 3, 1), launch("b", 4, 2), launch("a", 5, 4)]);

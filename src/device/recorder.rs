@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::capabilities::Capabilities;
 use super::idle::Idle;
@@ -43,6 +43,8 @@ pub(super) struct Recorder {
     pub(super) in_flight: VecDeque<wgpu::SubmissionIndex>,
     /// When the device had nothing to do.
     pub(super) idle: Arc<Mutex<Idle>>,
+    /// How long the host has waited for the device.
+    pub(super) waited: Duration,
     whole_bindings: bool,
     /// Recording into an encoder of the application: nothing may be submitted.
     pub(super) borrowed: bool,
@@ -91,6 +93,7 @@ impl Recorder {
             most_flops: most_flops(capabilities),
             in_flight: VecDeque::new(),
             idle: Arc::default(),
+            waited: Duration::ZERO,
             whole_bindings: poison,
             borrowed: false,
             profile: None,
@@ -147,8 +150,9 @@ impl Recorder {
     }
 
     fn dispatch(&mut self, d: &Dispatch) -> Result<()> {
+        // First: by the wall it submits what was recorded before.
+        let start = self.profile_next(d)?;
         let slot = if d.compiled.immediates { None } else { Some(self.push_params(&d.params, &d.compiled)) };
-        self.profile_next(d);
         let pass = self.pass();
         pass.set_pipeline(&d.compiled.pipeline);
         pass.set_bind_group(0, &d.group, &[]);
@@ -166,23 +170,37 @@ impl Recorder {
         pass.dispatch_workgroups(d.grid.0, d.grid.1, 1);
         self.launches += 1;
         self.flops += d.flops + d.bytes as f64;
+        if let Some(start) = start {
+            // The device has no clock: what the host sees is the launch, its submission and the wait for it.
+            self.wait()?;
+            if let Some(profile) = &mut self.profile {
+                profile.took(start.elapsed());
+            }
+        }
         if !self.borrowed && (self.launches >= MOST_LAUNCHES || self.flops > self.most_flops) {
             self.submit()?;
         }
         Ok(())
     }
 
-    /// Begins the timed pass of one launch, when profiling.
-    fn profile_next(&mut self, d: &Dispatch) {
-        let Some(mut profile) = self.profile.take() else { return };
+    /// Begins the timed pass of one launch, when profiling; by the wall, the time at which the launch is made on an idle device.
+    fn profile_next(&mut self, d: &Dispatch) -> Result<Option<Instant>> {
+        let Some(mut profile) = self.profile.take() else { return Ok(None) };
         let time = LaunchTime {
             kernel: d.compiled.kernel,
             variant: d.compiled.variant.to_string(),
             groups: d.groups,
             flops: d.flops,
             bytes: d.bytes,
+            written: d.written,
             time: Duration::ZERO,
         };
+        if profile.by_wall() {
+            profile.launch(time);
+            self.profile = Some(profile);
+            self.wait()?;
+            return Ok(Some(Instant::now()));
+        }
         let (set, first) = profile.next(&self.device, time);
         let writes = wgpu::ComputePassTimestampWrites {
             query_set: &set,
@@ -193,6 +211,7 @@ impl Recorder {
         let pass = self.between().begin_compute_pass(&described).forget_lifetime();
         self.pass = Some(pass);
         self.profile = Some(profile);
+        Ok(None)
     }
 
     fn pass(&mut self) -> &mut wgpu::ComputePass<'static> {
@@ -290,9 +309,17 @@ impl Recorder {
         self.device.poll(wgpu::PollType::Poll).map_err(lost)?;
         while self.in_flight.len() > IN_FLIGHT {
             let index = self.in_flight.pop_front();
-            self.device.poll(wgpu::PollType::Wait { submission_index: index, timeout: None }).map_err(lost)?;
+            self.poll_until(wgpu::PollType::Wait { submission_index: index, timeout: None })?;
         }
         Ok(())
+    }
+
+    /// Waits for the device, and counts how long.
+    pub(super) fn poll_until(&mut self, until: wgpu::PollType) -> Result<()> {
+        let start = Instant::now();
+        let polled = self.device.poll(until);
+        self.waited += start.elapsed();
+        polled.map(|_| ()).map_err(|error| Error::DeviceLost { reason: error.to_string() })
     }
 
     /// The copy that fills the uniform ring before the launches of a submission read it.
@@ -312,9 +339,7 @@ impl Recorder {
     pub(super) fn wait(&mut self) -> Result<()> {
         self.submit()?;
         self.in_flight.clear();
-        let lost = |error: wgpu::PollError| Error::DeviceLost { reason: error.to_string() };
-        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(lost)?;
-        Ok(())
+        self.poll_until(wgpu::PollType::wait_indefinitely())
     }
 
     /// Exchanges the recorder's encoder for the application's. Call in pairs around the recording.

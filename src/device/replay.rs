@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-use super::context::{Context, Counters, Executor, Inner, lock};
+use super::context::{Context, Executor, Inner, lock};
+use super::counters::Counters;
 use super::launch::Launch;
 use super::pipelines::Compiled;
 use super::pool::Withheld;
@@ -24,6 +25,7 @@ pub(super) struct Dispatch {
     pub(super) groups: u64,
     pub(super) flops: f64,
     pub(super) bytes: u64,
+    pub(super) written: u64,
 }
 
 /// What a recording consists of.
@@ -170,6 +172,7 @@ impl Dispatch {
             groups: launch.groups,
             flops: launch.flops,
             bytes: launch.bytes(),
+            written: launch.written(),
         }
     }
 }
