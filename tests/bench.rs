@@ -49,6 +49,8 @@ fn a_report_holds_device_clock_ceilings_and_checked_cases() {
     assert_eq!(report["schema"], 1);
     assert!(report["command"].as_str().unwrap().contains("mmae bench kernels"), "{report}");
     assert_eq!(report["device"]["adapter"], "cpu twins");
+    assert_eq!((&report["device"]["matrices"], &report["device"]["lanes"]), (&"none".into(), &"any".into()));
+    assert!(report["device"]["max_binding"].as_u64().unwrap() > 0 && report["device"]["subgroup_size"].is_null());
     assert_eq!(report["calibration"].as_array().unwrap().len(), 2);
     assert!(report["ceilings"]["fma"].as_f64().unwrap() > 0.0);
     let cases = report["cases"].as_array().unwrap();
@@ -72,6 +74,8 @@ fn two_reports_are_compared() {
     }
     other["cases"].as_array_mut().unwrap().pop();
     other["device"]["adapter"] = "another".into();
+    let fma = 2.0 * other["ceilings"]["fma"].as_f64().unwrap();
+    other["ceilings"]["fma"] = fma.into();
     let second = folder.path().join("b.json");
     std::fs::write(&second, other.to_string()).unwrap();
     let (first, second) = (first.to_str().unwrap(), second.to_str().unwrap());
@@ -82,6 +86,13 @@ fn two_reports_are_compared() {
     assert!((found["cases"][0]["ratio"].as_f64().unwrap() - 10.0).abs() < 1e-6, "{found}");
     assert_eq!(found["cases"][0]["moved"], true, "{found}");
     assert_eq!(found["only_in_one"].as_array().unwrap().len(), 1, "{found}");
+    let figures = found["figures"].as_array().unwrap();
+    let fma = figures.iter().find(|f| f["name"].as_str().unwrap().contains("in registers")).unwrap();
+    assert!((fma["ratio"].as_f64().unwrap() - 2.0).abs() < 1e-6, "{fma}");
+    assert!(
+        figures.iter().any(|f| f["name"].as_str().unwrap().starts_with("copy of") && f["ratio"] == 1.0),
+        "{figures:?}"
+    );
     assert!(found["warnings"].to_string().contains("different adapters"), "{found}");
 
     let output = mmae(&["bench", "--compare", first, first]);
@@ -216,6 +227,11 @@ fn a_text_of_the_reader_is_ranked_or_refused() {
     };
     let (code, said) = run("mine.wgsl", NAIVE);
     assert!(code == Some(0) && said.contains("[mine.wgsl]") && said.contains("agrees with the twin"), "{said}");
+    // Both texts of every case with their ratio, the faster one above.
+    let ratios: Vec<f64> =
+        said.lines().filter_map(|line| line.split_once("x mmae's")?.0.rsplit(' ').next()?.parse().ok()).collect();
+    assert!(ratios.len() >= 2 && ratios.len().is_multiple_of(2) && ratios.contains(&1.0), "{said}");
+    assert!(ratios.chunks(2).all(|pair| pair[0] <= pair[1]), "{ratios:?}: {said}");
     let (code, said) = run("wrong.wgsl", &NAIVE.replace("sum += x", "sum -= x"));
     assert!(code == Some(1) && said.contains("differences from the twin"), "{said}");
     let (code, said) = run("broken.wgsl", &NAIVE.replace("var sum = vec4(0.0);", "var sum = vec4(0.0)"));

@@ -55,17 +55,10 @@ impl Ceilings {
         self.bandwidth.last().map_or(0.0, |b| b.copy)
     }
 
-    /// The least time that so much work can take here: the longer of its arithmetic and its memory traffic.
+    /// Read rate of the largest size.
     #[must_use]
-    pub fn least(&self, flops: f64, bytes: f64) -> f64 {
-        let over = |work: f64, rate: f64| if rate > 0.0 { work / rate } else { 0.0 };
-        over(flops, self.fma).max(over(bytes, self.copy()))
-    }
-
-    /// Whether memory, not arithmetic, is what limits such work.
-    #[must_use]
-    pub fn memory_bound(&self, flops: f64, bytes: f64) -> bool {
-        self.fma > 0.0 && flops / self.fma < bytes / self.copy().max(1.0)
+    pub fn read(&self) -> f64 {
+        self.bandwidth.last().map_or(0.0, |b| b.read)
     }
 }
 

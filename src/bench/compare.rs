@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
+use super::ceilings::Ceilings;
 use super::report::{Quartiles, Report, SCHEMA};
+use super::step::Step;
+use super::sweep::Growth;
 use crate::error::{Error, Result};
 
 /// A ratio nearer to 1 than this is noise, whatever the quartiles say.
@@ -21,11 +24,24 @@ pub struct Pair {
     pub moved: bool,
 }
 
+/// A number without a spread in both reports.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figure {
+    /// What it is, with its unit.
+    pub name: String,
+    /// Before and after.
+    pub values: (f64, f64),
+    /// After over before.
+    pub ratio: f64,
+}
+
 /// What two reports say about each other.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Comparison {
     /// Cases that both have times for, in the order of the first.
     pub pairs: Vec<Pair>,
+    /// Ceilings, and of steps what is measured once or few times, where both have them.
+    pub figures: Vec<Figure>,
     /// Why the two should not be compared as they are.
     pub warnings: Vec<String>,
     /// Cases that only one of them has times for.
@@ -57,6 +73,52 @@ fn timed(report: &Report) -> Vec<(String, Quartiles)> {
     cases.chain(report.steps.iter().map(|step| (step.key(), step.ms))).collect()
 }
 
+/// The ceilings with their units, those that were measured.
+fn of_device(c: &Ceilings) -> Vec<(String, f64)> {
+    let mut all: Vec<_> = [
+        ("multiply-add in registers, GFLOP/s", Some(1e-9 * c.fma)),
+        ("loaded from f32 storage, GFLOP/s", Some(1e-9 * c.fma_stored_f32)),
+        ("loaded from f16 storage, GFLOP/s", Some(1e-9 * c.fma_stored_f16)),
+        ("cooperative matrices, GFLOP/s", c.matrix.map(|rate| 1e-9 * rate)),
+        ("launch, us", Some(1e6 * c.launch)),
+        ("recording, us", Some(1e6 * c.record)),
+        ("submission, us", Some(1e6 * c.submit)),
+        ("read-back, us", Some(1e6 * c.read_back)),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+    .collect();
+    for b in &c.bandwidth {
+        let size = super::text::bytes(b.bytes);
+        all.extend([
+            (format!("copy of {size}, GB/s"), 1e-9 * b.copy),
+            (format!("read of {size}, GB/s"), 1e-9 * b.read),
+        ]);
+    }
+    all
+}
+
+/// What a step has beside its time.
+fn of_step(step: &Step) -> Vec<(String, f64)> {
+    let key = step.key();
+    let first = [("first step, ms", step.first_ms), ("host, ms", step.host_ms), ("pool, MiB", mebi(step.pool_bytes))];
+    first.into_iter().map(|(name, value)| (format!("{key}: {name}"), value)).collect()
+}
+
+fn mebi(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// The points of sweeps.
+fn of_growth(growth: &Growth) -> Vec<(String, f64)> {
+    growth.points.iter().map(|p| (format!("step at {} {}, ms", p.size, growth.of), p.ms)).collect()
+}
+
+fn figures(report: &Report) -> Vec<(String, f64)> {
+    let device = report.ceilings.iter().flat_map(of_device);
+    device.chain(report.steps.iter().flat_map(of_step)).chain(report.growths.iter().flat_map(of_growth)).collect()
+}
+
 /// Compares `after` with `before`.
 #[must_use]
 pub fn compare(before: &Report, after: &Report) -> Comparison {
@@ -86,6 +148,14 @@ pub fn compare(before: &Report, after: &Report) -> Comparison {
         found.pairs.push(Pair { key: key.clone(), ms: (x.median, y.median), ratio, moved });
     }
     found.alone.extend(others.into_iter().map(|(key, _)| key).filter(|key| !timed.iter().any(|(k, _)| k == key)));
+    let others = figures(after);
+    for (name, x) in figures(before) {
+        // Nothing was measured where there is zero.
+        let other = others.iter().find(|(other, y)| *other == name && *y > 0.0);
+        if let (Some((_, y)), true) = (other, x > 0.0) {
+            found.figures.push(Figure { name, values: (x, *y), ratio: y / x });
+        }
+    }
     found
 }
 
@@ -107,6 +177,14 @@ impl Comparison {
         }
         let moved = self.pairs.iter().filter(|p| p.moved).count();
         lines.push(format!("{moved} of {} moved beyond the spread", self.pairs.len()));
+        if !self.figures.is_empty() {
+            let width = self.figures.iter().map(|f| f.name.len()).max().unwrap_or(0);
+            lines.push(format!("{:<width$} {:>9} {:>9} {:>7}", "without a spread", "before", "after", "ratio"));
+            for f in &self.figures {
+                let (a, b) = (super::text::short(f.values.0), super::text::short(f.values.1));
+                lines.push(format!("{:<width$} {a:>9} {b:>9} {:>7.3}", f.name, f.ratio));
+            }
+        }
         lines.extend(self.alone.iter().map(|key| format!("only in one of them: {key}")));
         lines.join("\n")
     }
@@ -119,7 +197,9 @@ impl Comparison {
                 "case": p.key, "before_ms": p.ms.0, "after_ms": p.ms.1, "ratio": p.ratio, "moved": p.moved,
             })
         };
+        let figure = |f: &Figure| serde_json::json!({ "name": f.name, "before": f.values.0, "after": f.values.1, "ratio": f.ratio });
         serde_json::json!({
+            "figures": self.figures.iter().map(figure).collect::<Vec<_>>(),
             "cases": self.pairs.iter().map(pair).collect::<Vec<_>>(),
             "warnings": self.warnings,
             "only_in_one": self.alone,

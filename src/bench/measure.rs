@@ -16,6 +16,10 @@ pub struct Timing {
     pub repetitions: usize,
     /// Sets of buffers that the runs took in turn.
     pub sets: usize,
+    /// Bytes of all these sets.
+    pub rotated: f64,
+    /// Whether they were to be larger than a cache and are not: a short case would need too many sets.
+    pub in_cache: bool,
     /// By the device's clock.
     pub gpu: Option<Spread>,
     /// By the wall.
@@ -40,6 +44,14 @@ pub fn beyond_cache(ctx: &Context) -> u64 {
     }
 }
 
+/// Sets of buffers that are made of one case at most.
+const MOST_SETS: usize = 64;
+
+/// Sets of so many bytes that are larger than a cache together, as far as that takes no more than [`MOST_SETS`].
+fn sets(beyond: u64, bytes: f64) -> usize {
+    ((beyond as f64 / bytes.max(1.0)).ceil() as usize).clamp(1, MOST_SETS)
+}
+
 /// Times a case with the kernel's own text (`None`) and with substitutes, one round of each after the other.
 ///
 /// # Errors
@@ -54,7 +66,8 @@ pub(crate) fn measure(
     rotate: bool,
 ) -> Result<Vec<Timing>> {
     let beyond = if rotate { beyond_cache(ctx) } else { 0 };
-    let sets = ((beyond as f64 / case.bytes(dtype).max(1.0)).ceil() as usize).clamp(1, 64);
+    let sets = sets(beyond, case.bytes(dtype));
+    let rotated = sets as f64 * case.bytes(dtype);
     let works = (0..sets).map(|set| (case.make)(ctx, dtype, 100 + set as u64)).collect::<Result<Vec<Work>>>()?;
     // Outputs are kept until their turn comes again: else the pool would hand out one buffer over and over.
     let mut kept: Vec<Vec<Tensor>> = (0..sets).map(|_| Vec::new()).collect();
@@ -81,9 +94,23 @@ pub(crate) fn measure(
         Timing {
             repetitions: *repetitions,
             sets,
+            rotated,
+            in_cache: rotated < beyond as f64,
             gpu: (!gpu.is_empty()).then(|| Spread::of(gpu)),
             wall: Spread::of(all.iter().map(|(_, wall)| *wall)),
         }
     };
     Ok(readings.iter().zip(&counts).map(timing).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_leave_the_cache_behind_or_stop_at_their_number() {
+        let cases = [(0, 1e3, 1), (96 << 20, 1e9, 1), (1000, 400.0, 3), (1000, 1000.0, 1), (1 << 20, 4.0, MOST_SETS)];
+        let wrong: Vec<_> = cases.into_iter().filter(|(beyond, bytes, want)| sets(*beyond, *bytes) != *want).collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
 }

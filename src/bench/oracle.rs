@@ -22,6 +22,8 @@ pub struct Verdict {
     pub how: String,
     /// The launches of one run.
     pub launches: Vec<Launched>,
+    /// Bytes of its outputs.
+    pub written: u64,
 }
 
 /// Runs a case once and compares. `run` makes the launches, so that a caller can put another text in a kernel's place.
@@ -36,10 +38,11 @@ pub fn verdict(
 ) -> Result<Verdict> {
     let work = (case.make)(ctx, dtype, 1)?;
     let (outputs, launches) = ctx.traced(|| run(&work))?;
+    let written = outputs.iter().map(|output| output.bytes()).sum();
     match &case.check {
         Check::Twin => {
             let wrong = twin(&case.make, &outputs, case.tolerance_in(dtype), dtype)?;
-            Ok(Verdict { wrong, how: "twin".into(), launches })
+            Ok(Verdict { wrong, how: "twin".into(), launches, written })
         }
         Check::Spots { reduced, expected } => {
             let small = reduced(ctx, dtype, 1)?;
@@ -49,7 +52,7 @@ pub fn verdict(
             let variants = |all: &[Launched]| all.iter().map(variant).collect::<Vec<_>>();
             let same = variants(&small_launches) == variants(&launches);
             let smaller = if same { "twin at a smaller shape" } else { "twin at a smaller shape, of another variant" };
-            Ok(Verdict { wrong, how: format!("{smaller}; {SPOTS} values in f64"), launches })
+            Ok(Verdict { wrong, how: format!("{smaller}; {SPOTS} values in f64"), launches, written })
         }
     }
 }

@@ -10,7 +10,8 @@ use super::clock::{DeviceClock, Effort};
 use super::foreign::Foreign;
 use super::measure::measure;
 use super::oracle::{Verdict, verdict};
-use super::report::{Device, Report, Row, SCHEMA, Times, build, variant};
+use super::report::{Device, OWN, Report, Row, SCHEMA, Times, build, rank, variant};
+use super::roof::Load;
 use crate::device::{Context, Substitute};
 use crate::error::Result;
 use crate::kernels::ALL;
@@ -63,6 +64,7 @@ pub fn begin(ctx: &Context, clock: &DeviceClock, effort: Effort, command: &str) 
         ceilings: None,
         cases: Vec::new(),
         steps: Vec::new(),
+        growths: Vec::new(),
         skipped: Vec::new(),
     })
 }
@@ -160,7 +162,7 @@ struct Entrant<'a> {
 }
 
 impl Bench<'_> {
-    /// One row for each text, the kernel's own first; or why there is none.
+    /// One row for each text, the fastest first; or why there is none.
     fn case(&self, case: &Case, dtype: DType) -> Result<Result<Vec<Row>, String>> {
         let allowed = self.ctx.capabilities().max_binding as f64;
         if case.bytes(dtype) > allowed {
@@ -169,7 +171,9 @@ impl Bench<'_> {
         let entrants = self.entrants(case, dtype)?;
         let right: Vec<_> = entrants.iter().filter(|e| e.verdict.wrong.is_empty()).map(|e| e.substitute).collect();
         let (flops, bytes) = (case.flops, case.bytes(dtype));
-        let rotate = self.ceilings.memory_bound(flops, bytes);
+        let load = |verdict: &Verdict| Load::of_case(flops, bytes, verdict.written as f64, &verdict.launches);
+        // Where memory is what limits one of them, none may be flattered by a cache.
+        let rotate = entrants.iter().any(|e| load(&e.verdict).least(self.ceilings).1.is_memory());
         let effort = self.options.effort;
         let mut timings = measure(case, self.ctx, self.clock, effort, dtype, &right, rotate)?.into_iter();
         let row = |entrant: &Entrant<'_>| {
@@ -184,17 +188,20 @@ impl Bench<'_> {
                 wrong: entrant.verdict.wrong.clone(),
                 flops,
                 bytes,
-                times: timing.map(|timing| Times::of(&timing, flops, bytes, self.ceilings)),
+                times: timing.map(|timing| Times::of(&timing, &load(&entrant.verdict), self.ceilings)),
             }
         };
-        Ok(Ok(entrants.iter().map(row).collect()))
+        let mut rows: Vec<_> = entrants.iter().map(row).collect();
+        if rows.len() > 1 {
+            rank(&mut rows);
+        }
+        Ok(Ok(rows))
     }
 
     /// The kernel's own text, and those of the others that cover this case.
     fn entrants(&self, case: &Case, dtype: DType) -> Result<Vec<Entrant<'_>>> {
         let own = self.check(case, dtype, None)?;
-        let mut entrants =
-            vec![Entrant { name: "mmae".into(), traced_as: case.kernel, substitute: None, verdict: own }];
+        let mut entrants = vec![Entrant { name: OWN.into(), traced_as: case.kernel, substitute: None, verdict: own }];
         let takes = |text: &&Foreign| text.like == case.kernel && (dtype == DType::F16 || !text.halves_only());
         for text in self.options.texts.iter().filter(takes) {
             let verdict = self.check(case, dtype, Some(&text.substitute))?;

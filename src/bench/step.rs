@@ -1,18 +1,22 @@
-//! Whole training steps on synthetic batches: how long, how much arithmetic, how much memory; and how cost grows.
+//! Whole training steps on synthetic batches: how long, how much arithmetic, how much memory.
 
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use super::agreement::Agreement;
+use super::ceilings::Ceilings;
 use super::clock::{Effort, Spread};
 use super::report::Quartiles;
+use super::roof::least_of;
+use super::shares::Share;
 use crate::data::Batch;
 use crate::device::philox::{philox, uniform4};
-use crate::device::{Context, KernelTime, by_kernel};
+use crate::device::{Context, Launched};
 use crate::error::{Error, Result};
 use crate::train::config::{Precision, RunConfig};
-use crate::train::plan::{plan, prepare};
+use crate::train::plan::prepare;
 use crate::train::prepared::{Prepared, Preparer};
 use crate::train::trainer::Trainer;
 
@@ -31,9 +35,12 @@ pub struct Step {
     pub ms: Quartiles,
     /// The same by the device's clock.
     pub gpu_ms: Option<Quartiles>,
-    /// Milliseconds that the host takes to hand a step with a prepared batch to an idle device, its waits for a full queue
-    /// included.
+    /// Milliseconds that the host works to hand a step with a prepared batch to an idle device: median, without the waits for room
+    /// in the device's queue.
     pub host_ms: f64,
+    /// Milliseconds of those waits: median.
+    #[serde(default)]
+    pub wait_ms: f64,
     /// Milliseconds from before the device was opened to the end of the first step.
     pub first_ms: f64,
     /// Kernel launches of a step.
@@ -42,30 +49,25 @@ pub struct Step {
     pub gflop: f64,
     /// Billions of operations a second.
     pub gflops: f64,
+    /// Milliseconds that the launches take at least, one after the other, each under its own roof.
+    #[serde(default)]
+    pub least_ms: Option<f64>,
+    /// That over the time measured, on the clock in use.
+    #[serde(default)]
+    pub roof: Option<f64>,
+    /// What the step was compared with before it was timed.
+    #[serde(default)]
+    pub checked: String,
     /// Most bytes of the pool in use at once.
     pub pool_bytes: u64,
-    /// From [`profile`], where it was asked for.
+    /// From [`profile`](super::shares::profile), where it was asked for.
     #[serde(default)]
     pub kernels: Vec<Share>,
+    /// What timed the kernels: `device`, or `wall`, which adds a submission to each launch.
+    #[serde(default)]
+    pub kernels_by: Option<String>,
     /// Loss of the last step: a step that computes nothing finite is not timed.
     pub loss: f64,
-}
-
-/// A kernel's part of a step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Share {
-    /// Stem of the shader.
-    pub kernel: String,
-    /// Launches.
-    pub launches: u64,
-    /// Milliseconds.
-    pub ms: f64,
-    /// Of all launches' time, from 0 to 1.
-    pub share: f64,
-    /// Billions of operations a second.
-    pub gflops: f64,
-    /// Billions of bytes a second, every tensor that is bound counted once.
-    pub gbytes: f64,
 }
 
 impl Step {
@@ -73,6 +75,13 @@ impl Step {
     #[must_use]
     pub fn key(&self) -> String {
         format!("step {} {} samples, {} tokens [{}]", self.model, self.samples, self.tokens, self.storage)
+    }
+
+    /// Holds the step against what its launches take at least on such a device.
+    pub fn hold_against(&mut self, ceilings: &Ceilings, launches: &[Launched]) {
+        let (least, time) = (1e3 * least_of(launches, ceilings), self.gpu_ms.unwrap_or(self.ms).median);
+        self.least_ms = Some(least);
+        self.roof = (time > 0.0).then(|| least / time);
     }
 }
 
@@ -116,217 +125,130 @@ fn unfed(detail: String) -> Error {
     Error::Check { what: "preparing batches".into(), detail }
 }
 
-/// Trains a fresh model for as long as the effort asks. `opened` is when the caller began to open the device.
+/// A trainer with batches made ready for it.
+struct Run {
+    ctx: Context,
+    trainer: Trainer,
+    batches: Receiver<Result<Prepared>>,
+}
+
+impl Run {
+    fn batch(&self) -> Result<Prepared> {
+        self.batches.recv().map_err(|_| unfed("their thread has ended".into()))?
+    }
+
+    fn step(&mut self) -> Result<()> {
+        let batch = self.batch()?;
+        self.trainer.step_prepared(batch)
+    }
+
+    /// Seconds that the host works for a step and that it waits within it, and seconds until the device is done. The batch is
+    /// there and the device idle before.
+    fn alone(&mut self) -> Result<[f64; 3]> {
+        self.ctx.wait()?;
+        let (batch, before) = (self.batch()?, self.ctx.counters().waited);
+        let start = Instant::now();
+        self.trainer.step_prepared(batch)?;
+        let handed = start.elapsed();
+        let waited = self.ctx.counters().waited.saturating_sub(before);
+        self.ctx.wait()?;
+        let work = handed.saturating_sub(waited);
+        Ok([work.as_secs_f64(), waited.as_secs_f64(), start.elapsed().as_secs_f64()])
+    }
+
+    /// Seconds of a step, several in a row between two waits for the device: by its clock, and by the wall.
+    fn rounds(&mut self, effort: Effort, seconds: f64) -> Result<(Vec<f64>, Vec<f64>)> {
+        let steps = ((effort.least / seconds.max(1e-6)).ceil() as usize).clamp(1, 64);
+        let (mut gpu, mut wall) = (Vec::new(), Vec::new());
+        for _ in 0..effort.rounds {
+            let ctx = self.ctx.clone();
+            let (_, timing) = ctx.timed(|| (0..steps).try_for_each(|_| self.step()))?;
+            gpu.extend(timing.gpu.map(|time| time.as_secs_f64() / steps as f64));
+            wall.push(timing.wall.as_secs_f64() / steps as f64);
+        }
+        Ok((gpu, wall))
+    }
+}
+
+/// The loss of the last step.
 ///
 /// # Errors
-/// `Error::NotFinite` when a loss is not finite; what training reports.
-pub fn measure(ctx: &Context, config: &RunConfig, name: &str, effort: Effort, opened: Instant) -> Result<Step> {
+/// `Error::NotFinite`: a step that computes nothing is not timed.
+pub(super) fn finite(trainer: &Trainer) -> Result<f64> {
+    let loss = f64::from(trainer.losses()?.total);
+    if loss.is_finite() {
+        return Ok(loss);
+    }
+    let advice = "check the device with `mmae doctor` and `mmae bench kernels`";
+    Err(Error::NotFinite { what: "the loss".into(), step: trainer.step_number(), advice })
+}
+
+/// Steps that the host's part is the median of.
+const ALONE: usize = 5;
+
+/// Trains a fresh model for as long as the effort asks, once steps of it agree with the twins. `opened` is when the caller began
+/// to open the device. Beside the step: its launches.
+///
+/// # Errors
+/// `Error::Check` where the device disagrees with the twins, `Error::NotFinite` when a loss is not finite; what training
+/// reports.
+pub fn measure(
+    ctx: &Context,
+    config: &RunConfig,
+    name: &str,
+    effort: Effort,
+    opened: Instant,
+    agreement: &mut Agreement,
+) -> Result<(Step, Vec<Launched>)> {
     let preparation = prepare(ctx, config)?;
-    let mut trainer = Trainer::new(ctx, config)?;
+    let trainer = Trainer::new(ctx, config)?;
     let batches = feed(trainer.preparer(), [synthetic(config, 1), synthetic(config, 2)])?;
-    let mut step = || trainer.step_prepared(batches.recv().map_err(|_| unfed("their thread has ended".into()))??);
-    step()?;
+    let mut run = Run { ctx: ctx.clone(), trainer, batches };
+    run.step()?;
     ctx.wait()?;
     drop(preparation);
+    // Before the check, which would compile what this is to show.
     let first = opened.elapsed().as_secs_f64();
     let before = ctx.counters();
-    step()?;
+    let ((), launches) = ctx.traced(|| run.step())?;
     ctx.wait()?;
-    let after = ctx.counters();
-    // From the third step on a recording is replayed: the fourth shows what the host is left with.
-    step()?;
-    ctx.wait()?;
-    let start = Instant::now();
-    step()?;
-    let host = start.elapsed().as_secs_f64();
-    ctx.wait()?;
-    let seconds = start.elapsed().as_secs_f64().max(1e-6);
-    let steps = ((effort.least / seconds).ceil() as usize).clamp(1, 64);
-    let (mut gpu, mut wall) = (Vec::new(), Vec::new());
-    for _ in 0..effort.rounds {
-        let (_, timing) = ctx.timed(|| (0..steps).try_for_each(|_| step()))?;
-        gpu.extend(timing.gpu.map(|time| time.as_secs_f64() / steps as f64));
-        wall.push(timing.wall.as_secs_f64() / steps as f64);
-    }
-    let loss = f64::from(trainer.losses()?.total);
-    if !loss.is_finite() {
-        let advice = "check the device with `mmae doctor` and `mmae bench kernels`";
-        return Err(Error::NotFinite { what: "the loss".into(), step: trainer.step_number(), advice });
-    }
+    let (after, pool) = (ctx.counters(), ctx.pool().peak);
+    let checked = agreement.check(ctx, config, &launches)?;
+    // From the third step on a recording is replayed: the host is left with that. Once to warm up.
+    run.alone()?;
+    let alone = (0..ALONE).map(|_| run.alone()).collect::<Result<Vec<_>>>()?;
+    let [host, wait, seconds] = [0, 1, 2].map(|i| Spread::of(alone.iter().map(|each| each[i])).median);
+    let (gpu, wall) = run.rounds(effort, seconds)?;
+    let loss = finite(&run.trainer)?;
     let (wall, flops) = (Spread::of(wall), after.flops - before.flops);
-    Ok(Step {
+    let step = Step {
         model: name.to_owned(),
-        samples: trainer.samples_per_step(),
+        samples: run.trainer.samples_per_step(),
         tokens: config.model.tokens(),
         storage: if config.train.precision == Precision::F16 { "f16" } else { "f32" }.to_owned(),
         ms: Quartiles::of(wall),
         gpu_ms: (!gpu.is_empty()).then(|| Quartiles::of(Spread::of(gpu))),
         host_ms: 1e3 * host,
+        wait_ms: 1e3 * wait,
         first_ms: 1e3 * first,
         launches: after.launches - before.launches,
         gflop: 1e-9 * flops,
         gflops: if wall.median > 0.0 { 1e-9 * flops / wall.median } else { 0.0 },
-        pool_bytes: ctx.pool().peak,
+        least_ms: None,
+        roof: None,
+        checked,
+        pool_bytes: pool,
         kernels: Vec::new(),
+        kernels_by: None,
         loss,
-    })
-}
-/// Where the time of one step goes, by kernel, most first: the third step of a fresh model, so that nothing is compiled in it,
-/// with every launch in a pass of its own between two timestamps.
-///
-/// # Errors
-/// `Error::Check` on a device without timestamps; what training reports.
-pub fn profile(ctx: &Context, config: &RunConfig) -> Result<Vec<Share>> {
-    let mut trainer = Trainer::new(ctx, config)?;
-    let batch = synthetic(config, 4);
-    trainer.step(&batch)?;
-    trainer.step(&batch)?;
-    let all = by_kernel(&ctx.profiled(|| trainer.step(&batch))?.1);
-    let sum: f64 = all.values().map(|k| k.time.as_secs_f64()).sum();
-    let share = |(kernel, k): (&&str, &KernelTime)| {
-        let seconds = k.time.as_secs_f64();
-        let over = |a: f64, b: f64| if b > 0.0 { a / b } else { 0.0 };
-        Share {
-            kernel: (*kernel).to_owned(),
-            launches: k.launches,
-            ms: 1e3 * seconds,
-            share: over(seconds, sum),
-            gflops: over(1e-9 * k.flops, seconds),
-            gbytes: over(1e-9 * k.bytes as f64, seconds),
-        }
     };
-    let mut shares: Vec<_> = all.iter().map(share).collect();
-    shares.sort_by(|a, b| b.ms.total_cmp(&a.ms));
-    Ok(shares)
-}
-
-/// What a sweep may use.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Largest batch.
-    pub batch: usize,
-    /// Most seconds for all of it; a point that would go beyond is left out.
-    pub seconds: f64,
-    /// Most bytes of the pool.
-    pub bytes: u64,
-}
-
-/// How the time of a step grows with one of its sizes.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Growth {
-    /// `samples` or `tokens`.
-    pub of: &'static str,
-    /// Size and seconds of a step, the shortest of some.
-    pub points: Vec<(usize, f64)>,
-    /// Slope of log time over log size, over the upper half of the points, where the device is full.
-    pub exponent: Option<f64>,
-    /// Why it stopped where it did.
-    pub stopped: String,
-}
-
-/// Image tokens along a side: 49 to 784 in all.
-const SIDES: [usize; 4] = [7, 14, 21, 28];
-
-/// Doubles the batch, then, with the batch given, changes the number of image tokens.
-///
-/// # Errors
-/// What training reports.
-pub fn sweep(ctx: &Context, config: &RunConfig, limits: Limits) -> Result<[Growth; 2]> {
-    let batches = (0..).map(|i| 1usize << i).take_while(|batch| *batch <= limits.batch);
-    let with_batch = batches.map(|batch| {
-        let mut point = config.clone();
-        point.train.batch = batch;
-        (batch, point)
-    });
-    let with_tokens = SIDES.into_iter().map(|side| {
-        let mut point = config.clone();
-        point.model.image_size = side * point.model.patch;
-        (side * side, point)
-    });
-    let half = Limits { seconds: limits.seconds / 2.0, ..limits };
-    Ok([grow(ctx, "samples", with_batch, half)?, grow(ctx, "tokens", with_tokens, half)?])
-}
-
-fn grow(
-    ctx: &Context,
-    of: &'static str,
-    configs: impl Iterator<Item = (usize, RunConfig)>,
-    limits: Limits,
-) -> Result<Growth> {
-    let start = Instant::now();
-    let mut points: Vec<(usize, f64)> = Vec::new();
-    let mut stopped = "the end of the list".to_owned();
-    for (size, config) in configs {
-        let needs = plan(&config, Some(ctx.capabilities().clone()))?;
-        let refused = needs.refused().map(|error| format!("{size} {of}: {error}"));
-        let dear = (needs.peak_bytes > limits.bytes).then(|| format!("{size} {of} need {} bytes", needs.peak_bytes));
-        if let Some(reason) = refused.or(dear) {
-            stopped = reason;
-            break;
-        }
-        // Five steps of a point, if it grows with its size.
-        let last = points.last().map_or(0.0, |(before, seconds)| seconds * size as f64 / *before as f64);
-        if !points.is_empty() && start.elapsed().as_secs_f64() + 5.0 * last > limits.seconds {
-            stopped = format!("{size} {of} would take longer than allowed");
-            break;
-        }
-        points.push((size, shortest(ctx, &config)?));
-        ctx.trim();
-    }
-    let exponent = exponent(&points);
-    Ok(Growth { of, points, exponent, stopped })
-}
-
-/// The shortest of three steps after two.
-fn shortest(ctx: &Context, config: &RunConfig) -> Result<f64> {
-    let mut trainer = Trainer::new(ctx, config)?;
-    let batch = synthetic(config, 3);
-    let mut least = f64::INFINITY;
-    for i in 0..5 {
-        let (_, timing) = ctx.timed(|| trainer.step(&batch))?;
-        if i >= 2 {
-            least = least.min(timing.wall.as_secs_f64());
-        }
-    }
-    Ok(least)
-}
-
-/// Least-squares slope of log time over log size, over the upper half of the points (at least two).
-#[must_use]
-pub fn exponent(points: &[(usize, f64)]) -> Option<f64> {
-    let upper = &points[(points.len() / 2).min(points.len().saturating_sub(2))..];
-    let logs: Vec<_> = upper.iter().filter(|p| p.1 > 0.0).map(|(n, t)| ((*n as f64).ln(), t.ln())).collect();
-    let n = logs.len() as f64;
-    let mean = |of: fn(&(f64, f64)) -> f64| logs.iter().map(of).sum::<f64>() / n;
-    let (x, y) = (mean(|p| p.0), mean(|p| p.1));
-    let covariance: f64 = logs.iter().map(|p| (p.0 - x) * (p.1 - y)).sum();
-    let variance: f64 = logs.iter().map(|p| (p.0 - x).powi(2)).sum();
-    (logs.len() >= 2 && variance > 0.0).then(|| covariance / variance)
+    Ok((step, launches))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::config::m2ae_tiny;
-
-    #[test]
-    fn exponents_of_known_curves() {
-        let curve = |power: f64, constant: f64| {
-            let points: Vec<_> =
-                (0..7).map(|i| (1usize << i, constant + 1e-3 * f64::from(1 << i).powf(power))).collect();
-            exponent(&points).unwrap()
-        };
-        let cases = [(1.0, 0.0, 1.0), (2.0, 0.0, 2.0), (0.5, 0.0, 0.5), (0.0, 1.0, 0.0)];
-        let wrong: Vec<_> = cases
-            .into_iter()
-            .map(|(power, constant, want)| (want, curve(power, constant)))
-            .filter(|(want, got)| (want - got).abs() > 1e-9)
-            .collect();
-        assert!(wrong.is_empty(), "{wrong:?}");
-        // A constant part hides growth at small sizes: the upper half sees it.
-        assert!(curve(1.0, 1e-3) > 0.9);
-        assert_eq!((exponent(&[]), exponent(&[(1, 1.0)])), (None, None));
-    }
 
     #[test]
     fn synthetic_batches_fit_the_model() {
@@ -347,27 +269,17 @@ mod tests {
         config.train.batch = 2;
         let ctx = Context::cpu();
         let effort = Effort { rounds: 3, least: 0.0 };
-        let found = measure(&ctx, &config, "m2ae-tiny", effort, Instant::now()).unwrap();
+        let mut agreement = Agreement::default();
+        let (mut found, launches) =
+            measure(&ctx, &config, "m2ae-tiny", effort, Instant::now(), &mut agreement).unwrap();
         assert!(
             found.launches > 10 && found.gflop > 0.0 && found.loss.is_finite() && found.pool_bytes > 0,
             "{found:?}"
         );
         assert!(found.first_ms > 0.0 && found.ms.low <= found.ms.high, "{found:?}");
-    }
-
-    #[test]
-    fn a_sweep_stops_at_its_limits() {
-        let config = RunConfig::new(m2ae_tiny());
-        let ctx = Context::cpu();
-        let none = sweep(&ctx, &config, Limits { batch: 4, seconds: 1e9, bytes: 1 }).unwrap();
-        assert!(none.iter().all(|growth| growth.points.is_empty() && growth.stopped.contains("bytes")), "{none:?}");
-        let some = grow(
-            &ctx,
-            "samples",
-            [(1, config.clone()), (2, config)].into_iter(),
-            Limits { batch: 2, seconds: 1e-9, bytes: u64::MAX },
-        );
-        // The first point has no prediction and is always made; the second is left out.
-        assert_eq!(some.unwrap().points.len(), 1);
+        assert_eq!((launches.len() as u64, found.roof, found.wait_ms), (found.launches, None, 0.0));
+        assert!((launches.iter().map(|l| l.flops).sum::<f64>() * 1e-9 / found.gflop - 1.0).abs() < 1e-9);
+        found.hold_against(&crate::bench::roof::tests::ceilings(None), &launches);
+        assert!((found.roof.unwrap() * found.ms.median / found.least_ms.unwrap() - 1.0).abs() < 1e-9, "{found:?}");
     }
 }

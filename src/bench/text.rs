@@ -3,9 +3,11 @@
 use super::ceilings::Ceilings;
 use super::ladder::Rung;
 use super::report::{Device, Report, Row};
+use super::roof::Roof;
 
 /// `1.5 GiB`, `12 KiB`.
-fn bytes(count: u64) -> String {
+#[must_use]
+pub fn bytes(count: u64) -> String {
     let (mut value, mut unit) = (count, 0);
     while value >= 1024 && value.is_multiple_of(1024) && unit < 3 {
         (value, unit) = (value / 1024, unit + 1);
@@ -24,13 +26,19 @@ pub fn short(value: f64) -> String {
 #[must_use]
 pub fn device(device: &Device) -> String {
     let features = if device.features.is_empty() { "none".into() } else { device.features.join(", ") };
+    let subgroups = device.subgroup_size.map_or_else(|| "no one size".into(), |size| format!("of {size}"));
     format!(
-        "adapter   {}\ndriver    {}\nbackend   {}{}\nfeatures  {features}; halves stored as {}",
+        "adapter   {}\ndriver    {}\nbackend   {}{}\nfeatures  {features}; halves stored as {}\nlimits    subgroups {subgroups}, \
+         lanes {}; {} workgroup memory; {} in one binding\nmatrices  {}",
         device.adapter,
         device.driver,
         device.backend,
         if device.software { ", software" } else { "" },
-        device.half
+        device.half,
+        device.lanes,
+        bytes(device.workgroup_bytes.into()),
+        bytes(device.max_binding),
+        device.matrices
     )
 }
 
@@ -88,8 +96,7 @@ pub fn head(names: usize) -> String {
     )
 }
 
-/// One case: median and half the quartiles' distance in per cent, rates, share of the roof with its kind (`a`rithmetic or
-/// `m`emory). `names` is the width of the first column.
+/// One case: median and half the quartiles' distance in per cent, rates, share of the roof with its letter ([`Roof::letter`]). `names` is the width of the first column.
 #[must_use]
 pub fn row(row: &Row, names: usize) -> String {
     let text = if row.text == "mmae" { String::new() } else { format!(" [{}]", row.text) };
@@ -99,8 +106,10 @@ pub fn row(row: &Row, names: usize) -> String {
         return format!("{name:<names$} {:<5} WRONG, not timed\n    {more}", row.storage);
     };
     let spread = if t.ms.median > 0.0 { (t.ms.high - t.ms.low) / 2.0 / t.ms.median * 100.0 } else { 0.0 };
+    let beside = t.beside_own.map_or_else(String::new, |ratio| format!("{ratio:.2}x mmae's  "));
+    let cache = if t.in_cache { "  in cache" } else { "" };
     format!(
-        "{name:<names$} {:<5} {:>9} {:>5.0}% {:>8} {:>7} {:>7} {:>5.0}%{}  {}",
+        "{name:<names$} {:<5} {:>9} {:>5.0}% {:>8} {:>7} {:>7} {:>5.0}%{}  {beside}{}{cache}",
         row.storage,
         short(t.ms.median),
         spread,
@@ -108,7 +117,7 @@ pub fn row(row: &Row, names: usize) -> String {
         short(t.gbytes),
         short(t.intensity),
         100.0 * t.roof,
-        t.bound.chars().next().unwrap_or(' '),
+        Roof::letter(&t.bound),
         row.variant
     )
 }

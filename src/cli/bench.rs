@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use super::{Common, open_device, print, print_json};
+use super::output::open_with;
+use super::{Common, print, print_json};
 use crate::bench::cases::{LARGE, M2AE, SIZES, Shapes};
 use crate::bench::clock::Effort;
 use crate::bench::compare::{compare, read};
@@ -55,6 +56,9 @@ struct Effects {
     /// Milliseconds that a round lasts at least
     #[arg(long, value_name = "MS", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
     round_ms: u16,
+    /// Go by the wall, as on a device without timestamps
+    #[arg(long)]
+    wall: bool,
     /// With --json: write the report to this file, which ends in .json, and print the table
     #[arg(value_name = "OUT.json")]
     out: Option<PathBuf>,
@@ -63,6 +67,11 @@ struct Effects {
 impl Effects {
     fn effort(&self) -> Effort {
         Effort { rounds: self.rounds.into(), least: f64::from(self.round_ms) * 1e-3 }
+    }
+
+    /// The device that the flags name.
+    fn open(&self, common: &Common) -> Result<Context> {
+        open_with(common, ContextOptions { no_timestamps: self.wall, ..Default::default() })
     }
 
     /// The file of the report; an argument that is none is more likely a word mistyped.
@@ -169,7 +178,7 @@ fn command() -> String {
 
 fn measure_device(effects: &Effects, common: &Common) -> Result<()> {
     let out = effects.file(common)?;
-    let context = open_device(common)?;
+    let context = effects.open(common)?;
     let report = run::device(&context, effects.effort(), &command())?;
     if !common.json || out.is_some() {
         print(header(&report))?;
@@ -179,7 +188,7 @@ fn measure_device(effects: &Effects, common: &Common) -> Result<()> {
 
 fn measure_ladder(args: &Ladder, common: &Common) -> Result<()> {
     let out = args.effects.file(common)?;
-    let context = open_device(common)?;
+    let context = args.effects.open(common)?;
     if context.is_cpu() {
         return Err(Error::config("bench ladder", "needs a device; the CPU twins run no texts"));
     }
@@ -233,7 +242,7 @@ fn measure_kernels(args: &Kernels, common: &Common) -> Result<()> {
     }
     let out = args.effects.file(common)?;
     let texts = texts(args)?;
-    let context = open_device(common)?;
+    let context = args.effects.open(common)?;
     let dtypes = args.storage.dtypes();
     let texts = texts.into_iter().map(|text| text.on(context.capabilities())).collect::<Result<Vec<_>>>()?;
     admit(&texts, &context, common, &dtypes)?;

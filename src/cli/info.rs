@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::{Common, open_device, pipelines, print, print_json};
-use crate::device::{Context, Kernel, adapters};
+use crate::bench::report::matrices;
+use crate::device::{Context, adapters};
 use crate::error::Result;
-use crate::kernels::{ALL, attention_cooperative, matmul_cooperative};
+use crate::kernels::ALL;
 
 /// Show the adapters found, the one chosen, its features and limits, and what replaces the missing ones
 #[derive(clap::Args)]
@@ -26,19 +27,6 @@ struct Feature {
     used_for: &'static str,
     /// What is used without it.
     otherwise: &'static str,
-}
-
-/// What is known about cooperative matrices: their size and the outcome of their tests, or why they are not used.
-fn matrices(context: &Context) -> String {
-    let Some(matrix) = context.capabilities().matrix else { return "none".into() };
-    let verdict = |usable: bool, kernel: &Kernel| match context.matrix_verdict(kernel.name) {
-        Some(Err(wrong)) => format!("not used, the self-test failed ({wrong})"),
-        _ if usable => "self-test passed".to_owned(),
-        _ => "not used, no tile fits this device's workgroups".to_owned(),
-    };
-    let products = verdict(matmul_cooperative::available(context), &matmul_cooperative::KERNEL);
-    let attention = verdict(attention_cooperative::available(context), &attention_cooperative::KERNEL);
-    format!("{}; products: {products}; attention: {attention}", matrix.name())
 }
 
 fn features(context: &Context) -> Vec<Feature> {

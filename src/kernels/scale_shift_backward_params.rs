@@ -28,10 +28,21 @@ struct Params {
     samples: u32,
 }
 
-/// `dt (B, N, D)` and `g (B, D)` give `dscale` and `dshift`, both `(N, D)` in f32, with `added` plus what stands there.
+/// `dt (B, N, D)` and `g (B, D)` give `(dscale, dshift)`, both `(N, D)` in f32.
 ///
 /// # Errors
 /// `Error::Shape` when the shapes do not fit together.
+pub fn launch(ctx: &Context, dt: &Tensor, g: &Tensor) -> Result<(Tensor, Tensor)> {
+    let dims = [dt.dims().get(1).copied().unwrap_or(1), dt.shape().last()];
+    let (dscale, dshift) = (Tensor::empty(ctx, &dims, DType::F32)?, Tensor::empty(ctx, &dims, DType::F32)?);
+    launch_into(ctx, dt, g, (&dscale, &dshift), false)?;
+    Ok((dscale, dshift))
+}
+
+/// [`launch`] into given memory, with `added` plus what stands there.
+///
+/// # Errors
+/// As [`launch`].
 pub fn launch_into(
     ctx: &Context,
     dt: &Tensor,
@@ -84,12 +95,11 @@ pub fn cases() -> Vec<Case> {
             Case::new(format!("B {b} N {n} D {d}"), Tolerance::sum(b), move |ctx, storage| {
                 let dt = samples::normal(ctx, &[b, n, d], storage, 1)?;
                 let g = samples::normal(ctx, &[b, d], storage, 2)?;
-                let empty = || Tensor::empty(ctx, &[n, d], DType::F32);
                 let held = |seed| samples::normal(ctx, &[n, d], DType::F32, seed);
-                let [first, second, third, fourth] = [empty()?, empty()?, held(3)?, held(4)?];
-                launch_into(ctx, &dt, &g, (&first, &second), false)?;
-                launch_into(ctx, &dt, &g, (&third, &fourth), true)?;
-                Ok(vec![first, second, third, fourth])
+                let (held_scale, held_shift) = (held(3)?, held(4)?);
+                let (dscale, dshift) = launch(ctx, &dt, &g)?;
+                launch_into(ctx, &dt, &g, (&held_scale, &held_shift), true)?;
+                Ok(vec![dscale, dshift, held_scale, held_shift])
             })
         })
         .collect()

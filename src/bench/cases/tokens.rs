@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::kernels::{
     Tolerance, add_rows, affine, channel_sum, dropout, mask_product, masked_mean, masked_mean_backward,
     permutation_mask, replace_rows, replace_rows_backward, samples, scale_shift, scale_shift_backward_input,
-    scale_shift_backward_scale,
+    scale_shift_backward_params,
 };
 use crate::shape::DType;
 use crate::tensor::Tensor;
@@ -80,13 +80,15 @@ fn expansion([b, n, d]: [usize; 3]) -> Vec<Case> {
             },
         ),
         twinned(
-            "scale_shift_backward_scale",
+            "scale_shift_backward_params",
             &label,
-            (flops, all + b * d, n * d),
+            (1.5 * flops, all + b * d, 2 * n * d),
             Tolerance::sum(b),
             move |ctx, dtype, seed| {
                 let (dt, g) = (drawn(ctx, &[b, n, d], dtype, 4 * seed)?, drawn(ctx, &[b, d], dtype, 4 * seed + 1)?);
-                Ok(Work::new(&[&dt.clone()], move |ctx| Ok(vec![scale_shift_backward_scale::launch(ctx, &dt, &g)?])))
+                Ok(Work::new(&[&dt.clone()], move |ctx| {
+                    Ok(<[Tensor; 2]>::from(scale_shift_backward_params::launch(ctx, &dt, &g)?).to_vec())
+                }))
             },
         ),
     ]

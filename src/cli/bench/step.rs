@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use serde_json::json;
-
 use super::{Effects, command, finish};
+use crate::bench::agreement::Agreement;
+use crate::bench::ceilings::ceilings;
 use crate::bench::clock::DeviceClock;
 use crate::bench::run::{begin, end};
-use crate::bench::step::{Growth, Limits, Share, Step, measure, profile, sweep};
+use crate::bench::shares::profile;
+use crate::bench::step::{Step, measure};
+use crate::bench::sweep::{Growth, Limits, sweep};
 use crate::bench::text::{self, short};
-use crate::cli::{Common, open_device, print, print_json};
-use crate::error::Result;
+use crate::cli::{Common, print};
+use crate::error::{Error, Result};
 use crate::train::config::RunConfig;
 use crate::train::files::read_text;
 use crate::train::plan::bytes;
@@ -69,32 +71,37 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<()> {
     let config = configuration(args)?;
     let name = std::iter::once(&args.model).chain(&args.set).cloned().collect::<Vec<_>>().join(" ");
     let opened = Instant::now();
-    let context = open_device(common)?;
-    let effort = args.effects.effort();
+    let context = args.effects.open(common)?;
+    if args.profile && context.is_cpu() {
+        return Err(Error::config("--profile", "needs a device; what the CPU twins take says nothing of one"));
+    }
+    let (effort, mut agreement) = (args.effects.effort(), Agreement::default());
     // Before the clock is tried: that would compile nothing of the model, but open and warm the device.
-    let mut step = measure(&context, &config, &name, effort, opened)?;
+    let (mut step, launches) = measure(&context, &config, &name, effort, opened, &mut agreement)?;
     let clock = DeviceClock::new(&context);
     let mut report = begin(&context, &clock, effort, &command())?;
+    let found = ceilings(&context, &clock, effort)?;
+    step.hold_against(&found, &launches);
     let loud = !common.json || out.is_some();
     if loud {
         print(text::device(&report.device))?;
+        print(text::ceilings(&found))?;
         print(to_text(&step))?;
     }
     if args.profile {
-        step.kernels = profile(&context, &config)?;
+        step.kernels = profile(&context, &config, &found)?;
+        step.kernels_by = Some(if clock.has_gpu() { "device" } else { "wall" }.to_owned());
         if loud {
-            print(profile_text(&step.kernels))?;
+            print(profile_text(&step))?;
         }
     }
+    report.ceilings = Some(found);
     report.steps.push(step);
     if args.sweep {
         let limits = Limits { batch: args.max_batch, seconds: args.max_seconds, bytes: args.max_mib << 20 };
-        let growths = sweep(&context, &config, limits)?;
+        report.growths = sweep(&context, &config, limits, &mut agreement)?.into();
         if loud {
-            growths.iter().try_for_each(|growth| print(growth_text(growth)))?;
-        } else {
-            // A sweep has no place in a report that others are compared with: it is its own object.
-            return print_json(&json!({ "step": report.steps, "growth": growths.map(|g| growth_json(&g)) }));
+            report.growths.iter().try_for_each(|growth| print(growth_text(growth)))?;
         }
     }
     end(&context, &clock, effort, &mut report)?;
@@ -106,12 +113,22 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<()> {
 
 fn to_text(s: &Step) -> String {
     let gpu = s.gpu_ms.map_or_else(String::new, |ms| format!(", {} by the device's clock", short(ms.median)));
+    let roof = s.least_ms.zip(s.roof).map_or_else(String::new, |(least, roof)| {
+        format!("{:.1} % of it: its launches take {} ms at least by the ceilings", 100.0 * roof, short(least))
+    });
     let ms = |q: f64| short(q);
     let lines = [
         format!("model     {}, {} samples of {} tokens, {}", s.model, s.samples, s.tokens, s.storage),
+        format!("checked   {}", s.checked),
         format!("step      {} ms ({} to {}){gpu}", ms(s.ms.median), ms(s.ms.low), ms(s.ms.high)),
+        format!("roof      {roof}"),
         format!("rate      {} GFLOP a step, {} GFLOP/s", short(s.gflop), short(s.gflops)),
-        format!("launches  {} a step, {} ms of the host", s.launches, short(s.host_ms)),
+        format!(
+            "launches  {} a step, {} ms of the host, {} ms waiting for room in the queue",
+            s.launches,
+            short(s.host_ms),
+            short(s.wait_ms)
+        ),
         format!("memory    {} in the pool at most", bytes(s.pool_bytes as f64)),
         format!("start     {} ms from opening the device to the end of the first step", short(s.first_ms)),
         format!("loss      {:.4} after the last step", s.loss),
@@ -120,13 +137,25 @@ fn to_text(s: &Step) -> String {
 }
 
 /// Kernels by their time, the longest first.
-fn profile_text(shares: &[Share]) -> String {
-    let mut lines =
-        vec![format!("{:28} {:>8} {:>9} {:>6} {:>8} {:>8}", "kernel", "launches", "ms", "share", "GFLOP/s", "GB/s")];
+fn profile_text(step: &Step) -> String {
+    let shares = &step.kernels;
+    let mut lines = Vec::new();
+    if step.kernels_by.as_deref() == Some("wall") {
+        lines.push(
+            "by the wall, for want of timestamps: every launch alone, its submission and the wait for it included"
+                .into(),
+        );
+    }
+    lines.push(format!(
+        "{:28} {:>8} {:>9} {:>6} {:>8} {:>8} {:>6}",
+        "kernel", "launches", "ms", "share", "GFLOP/s", "GB/s", "roof"
+    ));
     for k in shares {
         let [ms, gflops, gbytes] = [k.ms, k.gflops, k.gbytes].map(short);
         let share = 100.0 * k.share;
-        lines.push(format!("{:28} {:>8} {ms:>9} {share:>5.1}% {gflops:>8} {gbytes:>8}", k.kernel, k.launches));
+        let roof = k.roof.map_or_else(|| "-".into(), |roof| format!("{:.0}%", 100.0 * roof));
+        lines
+            .push(format!("{:28} {:>8} {ms:>9} {share:>5.1}% {gflops:>8} {gbytes:>8} {roof:>6}", k.kernel, k.launches));
     }
     let (launches, ms) = (shares.iter().map(|k| k.launches).sum::<u64>(), shares.iter().map(|k| k.ms).sum());
     lines.push(format!("{:28} {launches:>8} {:>9}", "sum", short(ms)));
@@ -135,20 +164,10 @@ fn profile_text(shares: &[Share]) -> String {
 
 fn growth_text(growth: &Growth) -> String {
     let mut lines = vec![format!("{:>8} {:>10} {:>10}", growth.of, "ms a step", "us each")];
-    for (size, seconds) in &growth.points {
-        lines.push(format!("{size:>8} {:>10} {:>10}", short(1e3 * seconds), short(1e6 * seconds / *size as f64)));
+    for p in &growth.points {
+        lines.push(format!("{:>8} {:>10} {:>10}", p.size, short(p.ms), short(1e3 * p.ms / p.size as f64)));
     }
     let exponent = growth.exponent.map_or_else(|| "too few points".into(), |e| format!("{e:.2}"));
     lines.push(format!("exponent {exponent} (upper half of the points); stopped at {}", growth.stopped));
     lines.join("\n")
-}
-
-fn growth_json(growth: &Growth) -> serde_json::Value {
-    let point = |(size, seconds): &(usize, f64)| json!({ "size": size, "ms": 1e3 * seconds });
-    json!({
-        "of": growth.of,
-        "points": growth.points.iter().map(point).collect::<Vec<_>>(),
-        "exponent": growth.exponent,
-        "stopped": growth.stopped,
-    })
 }
