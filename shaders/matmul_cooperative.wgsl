@@ -8,20 +8,17 @@
 // KiB for 65,536 FLOPs, 21 per byte: 132 processors with 128 bytes a clock at 1.7 GHz feed 600 TFLOP/s. 30 KiB of it, 64
 // registers of sums. Predicted share of that peak: 20 to 30 %; not measured.
 
-override TRANS_A: bool = false;
-override TRANS_B: bool = false;
-override ROW_GROUPS: u32 = 1u;     // subgroups along the rows of C
-override COLUMN_GROUPS: u32 = 2u;  // and along its columns
+override TRANS_A: bool = false; override TRANS_B: bool = false;
+override ROW_GROUPS: u32 = 1u; override COLUMN_GROUPS: u32 = 2u;  // subgroups along the rows and the columns of C
 override DEPTH: u32 = 32u;         // steps along K in workgroup memory, a multiple of MATRIX
 override SUBGROUP: u32 = 32u;      // invocations of a subgroup; they copy at most 8 cells of each operand
 override WORKGROUP: u32 = SUBGROUP * ROW_GROUPS * COLUMN_GROUPS;
-override LINES_A: u32 = 4u * MATRIX * ROW_GROUPS;     // rows of C in a workgroup
-override LINES_B: u32 = 2u * MATRIX * COLUMN_GROUPS;  // columns of C in a workgroup
+// Rows and columns of C in a workgroup.
+override LINES_A: u32 = 4u * MATRIX * ROW_GROUPS; override LINES_B: u32 = 2u * MATRIX * COLUMN_GROUPS;
 // Cells of the tile of A, entries of both tiles, values of the results: named, for naga fails on array sizes with no name.
 override FIRST_B: u32 = LINES_A * DEPTH / 4u + 2u * max(LINES_A, DEPTH);
 override ENTRIES: u32 = STAGED * (FIRST_B + LINES_B * DEPTH / 4u + 2u * max(LINES_B, DEPTH));
 override RESULTS: u32 = ROW_GROUPS * COLUMN_GROUPS * max(MATRIX * MATRIX, 4u * SUBGROUP);
-
 @group(0) @binding(0) var<storage, read> a: array<Stored4>;
 @group(0) @binding(1) var<storage, read> b: array<Stored4>;
 @group(0) @binding(2) var<storage, read_write> c: array<Output4>;
@@ -79,37 +76,33 @@ fn matrix_b(line: u32, k: u32) -> MatrixB {
     return coopLoadT<MatrixB>(&tiles[first + k * pitch(LINES_B) + STAGED * (line / 4u)], pitch(LINES_B));
 }
 
+fn four(i: u32) -> vec4<f32> { return vec4(result[i], result[i + 1u], result[i + 2u], result[i + 3u]); }
+
 // What an invocation has copied of four cells of A, as far as they lie in the tile.
 fn seen(lid: u32, n: u32, x: mat4x4<f16>) -> vec4<f32> {
-    let live = cells(lid, n) < vec4(LINES_A * DEPTH / 4u); let z = vec4<f16>();
-    return vec4<f32>(select(z, x[0], live.x)) + vec4<f32>(select(z, x[1], live.y)) + vec4<f32>(select(z, x[2], live.z))
-        + vec4<f32>(select(z, x[3], live.w));
+    let live = select(vec4(0.0), vec4(1.0), cells(lid, n) < vec4(LINES_A * DEPTH / 4u));
+    return live.x * vec4<f32>(x[0]) + live.y * vec4<f32>(x[1]) + live.z * vec4<f32>(x[2]) + live.w * vec4<f32>(x[3]);
 }
 
 // Rows of op(A), A stored transposed: invocations lid, lid + LINES_A / 4, ... have copied the same cell of four of them.
 fn store_row_sums(lid: u32, batch: u32, cell: u32, sum: vec4<f32>) {
-    let i = 4u * lid;
-    result[i] = sum.x; result[i + 1u] = sum.y; result[i + 2u] = sum.z; result[i + 3u] = sum.w;
+    let own = 4u * lid;
+    result[own] = sum.x; result[own + 1u] = sum.y; result[own + 2u] = sum.z; result[own + 3u] = sum.w;
     workgroupBarrier();
     if (lid >= LINES_A / 4u || 4u * cell >= p.rows) { return; }
     var total = sum;
-    for (var j = i + LINES_A; j < 4u * WORKGROUP; j += LINES_A) {
-        total += vec4(result[j], result[j + 1u], result[j + 2u], result[j + 3u]);
-    }
+    for (var i = own + LINES_A; i < 4u * WORKGROUP; i += LINES_A) { total += four(i); }
     put_row_sums(batch * ((p.rows + 3u) / 4u) + cell, total);
 }
 
 fn store(sum: MatrixC, at: vec2<u32>, batch: u32, row: u32, column: u32) {
-    let first = at.x * MATRIX * MATRIX; let stride = MATRIX;
-    workgroupBarrier();
+    let first = at.x * MATRIX * MATRIX; let stride = MATRIX; workgroupBarrier();
     coopStoreT(sum, &result[first], stride);
     workgroupBarrier();
     for (var i = at.y; i < MATRIX * MATRIX / 4u; i += SUBGROUP) {
         let y = row + i / (MATRIX / 4u); let x = column / 4u + i % (MATRIX / 4u);
         if (y >= p.rows || 4u * x >= p.width) { continue; }
-        let f = first + 4u * i;
-        let four = vec4(result[f], result[f + 1u], result[f + 2u], result[f + 3u]);
-        let value = select(vec4(0.0), four, vec4(4u * x) + vec4(0u, 1u, 2u, 3u) < vec4(p.width));
+        let value = select(vec4(0.0), four(first + 4u * i), vec4(4u * x) + vec4(0u, 1u, 2u, 3u) < vec4(p.width));
         let to = place(PATCHES == OF_C, batch * p.c_batch, vec4(y), vec4(x), p.c_row).x;
         c[to] = pack_output4(epilogue(to, batch * p.bias_batch + bias_place(x), value));
     }

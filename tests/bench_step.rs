@@ -172,7 +172,7 @@ fn a_wrong_step_is_not_timed() {
 const FAULTS: [(&str, &str, &str); 6] = [
     ("masked_mse_backward", "inverse[0] * 2.0", "inverse[0]"),
     ("layernorm_backward", " - n * means.y", ""),
-    ("attention_backward_query", "(g - delta) * p.scale", "g * p.scale"),
+    ("attention_backward_query", "(g - delta) * p.scale", "(delta - g) * p.scale"),
     ("sum_squares", "sums += v * v", "sums += v"),
     ("adamw", "first / rest1", "first"),
     ("ema", "(1.0 - keep) * floats", "keep * floats"),

@@ -110,7 +110,7 @@ fn texts() -> Vec<(&'static str, String, [&'static str; 2])> {
         (
             "masked_mse",
             own(include_str!("../shaders/masked_mse.wgsl"), main, "override CHUNKS_PER_GROUP: u32 = 1u;\n@compute"),
-            ["k * d * d", "k * d"],
+            ["squares += d * d", "squares += d"],
         ),
         (
             "cross_entropy",

@@ -16,7 +16,8 @@ struct Tolerance {
     /// Losses and the gradient's norm, relative.
     values: f64,
     /// What the parameters have changed by: distance over length. The first updates of AdamW are as long for a gradient of
-    /// rounding errors, such as that of a key's bias, as for any other, so this is wide; a wrong rule is far outside.
+    /// rounding errors, such as that of a key's bias, as for any other, so this is wide. A rule with a wrong sign or a lost term is
+    /// far outside, one that is wrong by little may not be: kernels have test cases of their own for that.
     change: f64,
     /// The same of each matrix alone, whose gradients are no rounding errors in f32. In halves the smallest of them may be.
     matrix: f64,

@@ -51,7 +51,11 @@ static CONTRACTS: [Contract; 17] = [
     contract(&["add"], CELLS, &[]),
     contract(&["adamw"], CELLS, &[("WRITE_WORKING", 1.0)]),
     contract(&["ema"], CELLS, &[("WRITE_WORKING", 1.0)]),
-    contract(&["column_sum"], Grid::Units("CELLS_PER_GROUP", &["chunks", "period", "cells"]), &[("WEIGHTED", 0.0)]),
+    contract(
+        &["column_sum"],
+        Grid::Units("CELLS_PER_GROUP", &["chunks", "period", "cells"]),
+        &[("WEIGHTED", 0.0), ("ADDED", 0.0)],
+    ),
     contract(&["masked_mse"], Grid::Units("CHUNKS_PER_GROUP", &["chunks"]), &[("ROW_MASK", 1.0), ("SAMPLE_MASK", 0.0)]),
 ];
 

@@ -173,7 +173,7 @@ pub(crate) mod tests {
         let of = |launches: &[Launched]| Load::of_case(80.0, 100.0, 40.0, launches);
         let want = Load { flops: 20.0, matrix_flops: 60.0, read: 60.0, written: 40.0 };
         assert_eq!(of(&[product.clone(), sum.clone()]), want);
-        assert_eq!(of(&[sum.clone()]).matrix_flops, 0.0);
+        assert_eq!(of(std::slice::from_ref(&sum)).matrix_flops, 0.0);
         assert_eq!(of(&[]), Load { flops: 80.0, matrix_flops: 0.0, ..want });
         // Outputs that the case counts in part only.
         assert_eq!(Load::of_case(1.0, 10.0, 99.0, &[]).read, 0.0);

@@ -73,7 +73,8 @@ mod tests {
     #[test]
     fn only_gaps_without_work_count() {
         // Events at milliseconds: s is a submission, d the end of one. Idle milliseconds at 100.
-        let cases: [(&str, &[(char, u64)], u64); 7] = [
+        type Events = [(char, u64)];
+        let cases: [(&str, &Events, u64); 7] = [
             ("nothing was ever submitted", &[], 0),
             ("one, not done", &[('s', 40)], 0),
             ("one, done", &[('s', 10), ('d', 30)], 70),

@@ -35,7 +35,7 @@ impl Op for ReplaceRows {
         };
         Ok(vec![
             x.then(|| kernels::replace_rows_backward::launch(ctx, grad, &self.mask)).transpose()?,
-            token.then(|| of_token()).transpose()?,
+            token.then(of_token).transpose()?,
         ])
     }
 }
