@@ -8,7 +8,7 @@
 // Four steps along K at a time: a block of C grows by (four rows of B) x (4x4 of A). Rows come from the workgroup,
 // columns from the invocation: A is loaded for all invocations of a group at once (parts/loads_*.wgsl). No workgroup
 // memory and no barrier: where a processor plays GPU they cost more than they save.
-// Sums of the rows of op(A), where an epilogue asks for them (A stored transposed): the workgroups of the first columns add them up.
+// Where an epilogue asks for sums of the rows of op(A), A stored transposed, the workgroups of the first columns add them up.
 // Cost: 2 M N K FLOPs; loads M N K (1 / (4 BLOCKS) + 1 / (4 CELLS)) values, most of them from caches; writes M N.
 
 override TRANS_A: bool = false;
