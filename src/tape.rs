@@ -27,14 +27,29 @@ pub trait Op {
     fn backward(&self, grad: &Tensor, needs: &Needs) -> Result<Vec<Option<Tensor>>>;
 }
 
-/// Slots that hold a gradient already, by allocation and offset; shared by the tapes of one backward pass.
-type Filled = Rc<RefCell<HashSet<(u64, u64)>>>;
+/// Slots that hold a gradient of one backward pass already, by allocation and offset; clones, as the tapes of the pass have them,
+/// share it.
+#[derive(Clone, Debug, Default)]
+pub struct Written(Rc<RefCell<HashSet<(u64, u64)>>>);
+
+impl Written {
+    /// Whether the pass has put a gradient there.
+    #[must_use]
+    pub fn contains(&self, slot: &Tensor) -> bool {
+        self.0.borrow().contains(&key(slot))
+    }
+
+    /// Notes that it has; `false` if it had before.
+    fn insert(&self, slot: &Tensor) -> bool {
+        self.0.borrow_mut().insert(key(slot))
+    }
+}
 
 /// Which inputs want a gradient, as a slice of booleans, and where that of a parameter may be put.
 pub struct Needs {
     wanted: Vec<bool>,
     slots: Vec<Option<Tensor>>,
-    filled: Option<Filled>,
+    written: Option<Written>,
     sums: RefCell<Vec<Option<Tensor>>>,
 }
 
@@ -52,8 +67,8 @@ impl Needs {
     /// # Errors
     /// As [`Tensor::empty`].
     pub fn place(&self, i: usize, context: &Context, dims: &[usize]) -> Result<Tensor> {
-        if let (Some(filled), Some(slot)) = (&self.filled, self.slots.get(i).and_then(Option::as_ref))
-            && !filled.borrow().contains(&key(slot))
+        if let (Some(written), Some(slot)) = (&self.written, self.slots.get(i).and_then(Option::as_ref))
+            && !written.contains(slot)
             && let Ok(place) = slot.reshape(dims)
         {
             return Ok(place);
@@ -68,8 +83,7 @@ impl Needs {
     /// As [`Tensor::empty`].
     pub fn place_or_add(&self, i: usize, context: &Context, dims: &[usize]) -> Result<(Tensor, bool)> {
         let slot = self.slots.get(i).and_then(Option::as_ref);
-        let holds = |slot: &&Tensor| self.filled.as_ref().is_none_or(|filled| filled.borrow().contains(&key(slot)));
-        match slot.filter(holds).and_then(|slot| slot.reshape(dims).ok()) {
+        match slot.filter(|slot| self.holds(slot)).and_then(|slot| slot.reshape(dims).ok()) {
             Some(slot) => Ok((slot, true)),
             None => Ok((self.place(i, context, dims)?, false)),
         }
@@ -87,15 +101,23 @@ impl Needs {
         }
     }
 
-    /// Memory for a rule that adds to a few rows of a large table: the slot, which is zero or holds a gradient, else zeros.
+    /// Memory for a rule that adds to a few rows of a large table: the slot, made zero unless it holds a gradient, else zeros.
     ///
     /// # Errors
     /// As [`Tensor::zeros`].
     pub fn zero_or_held(&self, i: usize, context: &Context, dims: &[usize]) -> Result<Tensor> {
-        match self.slots.get(i).and_then(Option::as_ref).and_then(|slot| slot.reshape(dims).ok()) {
-            Some(slot) => Ok(slot),
-            None => Tensor::zeros(context, dims, DType::F32),
+        let Some(slot) = self.slots.get(i).and_then(Option::as_ref).and_then(|slot| slot.reshape(dims).ok()) else {
+            return Tensor::zeros(context, dims, DType::F32);
+        };
+        if !self.holds(&slot) {
+            slot.clear()?;
         }
+        Ok(slot)
+    }
+
+    /// Whether a slot holds a gradient that must not be lost.
+    fn holds(&self, slot: &Tensor) -> bool {
+        self.written.as_ref().is_none_or(|written| written.contains(slot))
     }
 
     /// Takes the gradient that input `i` has received from operations after this one, in the input's type and number of values.
@@ -152,8 +174,8 @@ pub struct Tape {
     /// Where a leaf's gradient goes, by value id.
     slots: Vec<Option<Tensor>>,
     recording: bool,
-    /// Set when all slots began at zero: the first gradient of a parameter may then be written over its slot.
-    filled: Option<Filled>,
+    /// Set when slots hold nothing that counts: the first gradient of a parameter is then written over what stands there.
+    written: Option<Written>,
 }
 
 /// Gradients of the leaves that were asked for with [`Tape::leaf`].
@@ -173,19 +195,20 @@ impl Tape {
     /// An empty tape.
     #[must_use]
     pub fn new(context: &Context) -> Self {
-        Self { context: context.clone(), nodes: Vec::new(), slots: Vec::new(), recording: true, filled: None }
+        Self { context: context.clone(), nodes: Vec::new(), slots: Vec::new(), recording: true, written: None }
     }
 
-    /// An empty tape whose parameters' slots are all zero: their first gradients are written there instead of added.
+    /// An empty tape that writes the first gradient of each parameter over what stands in its slot instead of adding it, and notes
+    /// the slot in `written`. Slots that are not there after the pass hold what they held before.
     #[must_use]
-    pub fn with_zero_slots(context: &Context) -> Self {
-        Self { filled: Some(Filled::default()), ..Self::new(context) }
+    pub fn overwriting(context: &Context, written: &Written) -> Self {
+        Self { written: Some(written.clone()), ..Self::new(context) }
     }
 
     /// A tape inside the backward pass of another, which told its rule `needs`.
     #[must_use]
     pub fn within(context: &Context, needs: &Needs) -> Self {
-        Self { filled: needs.filled.clone(), ..Self::new(context) }
+        Self { written: needs.written.clone(), ..Self::new(context) }
     }
 
     /// A tape that remembers nothing: for inference.
@@ -279,7 +302,7 @@ impl Tape {
                 sums: RefCell::new(node.inputs.iter().map(lend).collect()),
                 wanted: node.inputs.iter().map(Var::needs_grad).collect(),
                 slots: node.inputs.iter().map(|v| self.slots[v.id].clone()).collect(),
-                filled: self.filled.clone(),
+                written: self.written.clone(),
             };
             let returned = node.op.backward(&grad, &needs)?;
             for (input, sum) in node.inputs.iter().zip(needs.sums.into_inner()) {
@@ -300,12 +323,13 @@ impl Tape {
     /// The one place where gradients are added.
     fn accumulate(&self, sum: &mut Option<Tensor>, input: &Var, gradient: Tensor) -> Result<()> {
         if let Some(slot) = &self.slots[input.id] {
-            if let Some(filled) = &self.filled {
-                filled.borrow_mut().insert(key(slot));
-            }
+            let first = self.written.as_ref().is_some_and(|written| written.insert(slot));
             // A rule that returns the slot has written or added there.
             if key(&gradient) == key(slot) {
                 return Ok(());
+            }
+            if first {
+                slot.clear()?;
             }
             let gradient = gradient.reshape(slot.dims()).unwrap_or(gradient);
             return kernels::accumulate::launch(&self.context, &gradient, slot, 1.0);

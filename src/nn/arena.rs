@@ -12,6 +12,7 @@ use crate::error::{Error, Result, nearest};
 use crate::kernels::clamp;
 use crate::kernels::step_control::{Control, WORDS};
 use crate::shape::DType;
+use crate::tape::Written;
 use crate::tensor::Tensor;
 
 /// A tensor on the host: name, shape, values without padding.
@@ -231,6 +232,19 @@ impl ParamSet {
     /// [`Error::DeviceLost`].
     pub fn zero_gradients(&self) -> Result<()> {
         self.arenas.iter().filter_map(|arena| arena.state.as_ref()).try_for_each(|state| state.grad.clear())
+    }
+
+    /// Sets those gradients to zero that a backward pass has not written: without them the others would stand beside those of an
+    /// earlier pass. In most models there are none.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn zero_gradients_but(&self, written: &Written) -> Result<()> {
+        self.params
+            .iter()
+            .filter_map(|param| param.grad.as_ref())
+            .filter(|slot| !written.contains(slot))
+            .try_for_each(Tensor::clear)
     }
 
     /// Writes the f16 copies anew from the values; nothing to do in f32. The device rounds, as it does in an update, so that

@@ -3,7 +3,11 @@
 use super::layout::{ALIGN, plan};
 use super::{Entry, Init, ParamSet, ParamSpec, Section};
 use crate::device::{Capabilities, Context};
+use crate::kernels::samples;
+use crate::ops;
 use crate::shape::DType;
+use crate::tape::{Tape, Written};
+use crate::tensor::Tensor;
 
 fn spec(name: &str, dims: &[usize], init: Init, decay: bool, trainable: bool) -> ParamSpec {
     ParamSpec { name: name.to_owned(), dims: dims.to_vec(), init, decay, trainable }
@@ -105,6 +109,46 @@ fn gradients_are_cleared_and_belong_to_trained_parameters_alone() {
     slot.write_f32(&[3.0; 129]).unwrap();
     set.zero_gradients().unwrap();
     assert_eq!(slot.to_f32().unwrap(), [0.0; 129]);
+}
+
+/// A pass over slots with something in them leaves the gradients of a pass over zeros: whether a rule writes the slot, adds rows to
+/// it, or knows nothing of it, and where no gradient comes at all.
+#[test]
+fn what_an_earlier_pass_left_does_not_count() {
+    let specs = [
+        spec("table", &[5, 8], DRAW, true, true),
+        spec("weight", &[3, 8], DRAW, true, true),
+        spec("bias", &[3], DRAW, false, true),
+        spec("scale", &[], Init::Constant(0.5), false, true),
+        spec("unused", &[7], DRAW, false, true),
+    ];
+    let ctx = Context::cpu();
+    let gradients = |stale: bool, clear: bool| {
+        let set = ParamSet::build(&ctx, &specs, DType::F32, 3).unwrap();
+        let slots: Vec<_> = set.params().iter().filter_map(|param| param.grad.clone()).collect();
+        if stale {
+            slots.iter().for_each(|slot| slot.write_f32(&vec![3.0; slot.shape().elements()]).unwrap());
+        }
+        let written = Written::default();
+        let mut tape = if stale { Tape::overwriting(&ctx, &written) } else { Tape::new(&ctx) };
+        let [table, weight, bias, scale] =
+            ["table", "weight", "bias", "scale"].map(|name| set.get(name).unwrap().var(&mut tape));
+        let ids = Tensor::from_u32(&ctx, &[2, 2], &[3, 0, 3, 4]).unwrap();
+        let x = ops::embedding::embedding(&mut tape, &table, &ids).unwrap();
+        let y = ops::linear::linear(&mut tape, &x, &weight, Some(&bias)).unwrap();
+        let y = ops::exp_scale::exp_scale(&mut tape, &y, &scale).unwrap();
+        let seed = samples::normal(&ctx, &[2, 2, 3], DType::F32, 1).unwrap();
+        tape.backward(&y, &seed).unwrap();
+        if clear {
+            set.zero_gradients_but(&written).unwrap();
+        }
+        slots.iter().map(|slot| slot.to_f32().unwrap()).collect::<Vec<_>>()
+    };
+    let want = gradients(false, false);
+    assert!(want[..4].iter().all(|slot| slot.iter().any(|g| g.abs() > 1e-6)), "{want:?}");
+    assert_eq!(gradients(true, true), want);
+    // Without the last step the parameter that is not used has kept what it had.
+    assert_ne!(gradients(true, false), want);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::model::m2ae::{Build, Losses, M2ae};
 use crate::model::params::target_pairs;
 use crate::optim::{AdamW, AdamWConfig, Control, StepInputs};
 use crate::shape::DType;
-use crate::tape::Tape;
+use crate::tape::{Tape, Written};
 use crate::tensor::Tensor;
 
 use super::checkpoint::{Checkpoint, Expected, Named, Position, State};
@@ -196,7 +196,6 @@ impl Trainer {
     /// What the device reports.
     pub fn step_on(&mut self, inputs: &Inputs) -> Result<()> {
         self.begin()?;
-        self.model.params.zero_gradients()?;
         self.accumulate(inputs, true)?;
         self.optimizer.step(&self.schedule)?;
         self.step += 1;
@@ -208,9 +207,6 @@ impl Trainer {
         let (ctx, samples) = (self.context().clone(), self.config.train.batch);
         for micro in 0..self.config.train.micro_batches {
             ctx.unrecorded(|| batch.as_deref_mut().map_or(Ok(()), |batch| self.feed(batch, micro)))?;
-            if micro == 0 {
-                self.model.params.zero_gradients()?;
-            }
             let masked = self.mask(samples, micro)?;
             let inputs = match self.inputs.take() {
                 Some(inputs) => Inputs { masked, ..inputs },
@@ -256,12 +252,16 @@ impl Trainer {
         self.schedule.write_u32(&rates.to_words())
     }
 
-    /// Forward and backward; `first`: the gradients are all zero before it.
+    /// Forward and backward; `first`: what stands in the places of gradients does not count.
     fn accumulate(&mut self, inputs: &Inputs, first: bool) -> Result<()> {
         let ctx = self.context();
-        let mut tape = if first { Tape::with_zero_slots(ctx) } else { Tape::new(ctx) };
+        let written = Written::default();
+        let mut tape = if first { Tape::overwriting(ctx, &written) } else { Tape::new(ctx) };
         let losses = self.model.forward(&mut tape, inputs)?.losses;
         tape.backward(&losses.total, self.optimizer.loss_scale())?;
+        if first {
+            self.model.params.zero_gradients_but(&written)?;
+        }
         let keep = |v: &crate::tape::Var| v.value().clone();
         self.losses = Some(Losses {
             recon_image: keep(&losses.recon_image),
