@@ -54,12 +54,12 @@ validate() {
 }
 
 # The self-test of cooperative matrices, on a driver that lists them: where it lists none any more that is a failure. The texts
-# for a size that it does not list take this driver ten minutes and more to compile.
+# for a size that it does not list take this driver ten minutes and more to compile, and so do the mistakes in the ladder's step.
 cooperative() {
     local log
     log=$(CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$1 \
         cargo test --release --test cooperative -- --nocapture --test-threads 1 \
-        --skip matrices_that_the_driver_does_not_list) || { echo "$log"; return 1; }
+        --skip matrices_that_the_driver_does_not_list --skip the_lesson_on_matrices) || { echo "$log"; return 1; }
     echo "$log"
     if grep -q "has no cooperative matrices" <<<"$log"; then
         echo "parity.sh: the driver listed no cooperative matrices, so nothing was tried" >&2
