@@ -3,10 +3,9 @@
 // Work: a subgroup owns 4 x 2 matrices of C, a workgroup ROW_GROUPS x COLUMN_GROUPS subgroups. DEPTH steps along K of both
 // operands are copied to workgroup memory as they lie, rows 16 bytes longer than they need be, so that those of a matrix start
 // in different banks. The next tile is on its way while this one is multiplied. Sums go through workgroup memory to the epilogue.
-// Cost, at 128 x 128 x 32 (MATRIX 16, 8 subgroups of 32): 2 M N K FLOPs. Device memory or cache: 16 KiB for 1,048,576 FLOPs,
-// 64 per byte: at 5 TB/s of cache 320 TFLOP/s, a third of an H200's dense peak of 990. Workgroup memory: a subgroup reads 3
-// KiB for 65,536 FLOPs, 21 per byte: 132 processors with 128 bytes a clock at 1.7 GHz feed 600 TFLOP/s. 30 KiB of it, 64
-// registers of sums. Predicted share of that peak: 20 to 30 %; not measured.
+// Cost, at 128 x 128 x 32 (MATRIX 16, 8 subgroups of 32): 2 M N K FLOPs. Device memory or cache: 16 KiB for 1,048,576 FLOPs, 64 per byte: at 5 TB/s of
+// cache 320 TFLOP/s, a third of an H200's dense peak of 990. Workgroup memory: a subgroup reads 3 KiB for 65,536 FLOPs, 21 per byte: 132 processors with
+// 128 bytes a clock at 1.7 GHz feed 600 TFLOP/s. 30 KiB of it, 64 registers of sums. Predicted share of that peak: 20 to 30 %; not measured.
 
 override TRANS_A: bool = false; override TRANS_B: bool = false;
 override ROW_GROUPS: u32 = 1u; override COLUMN_GROUPS: u32 = 2u;  // subgroups along the rows and the columns of C
@@ -96,7 +95,8 @@ fn store_row_sums(lid: u32, batch: u32, cell: u32, sum: vec4<f32>) {
 }
 
 fn store(sum: MatrixC, at: vec2<u32>, batch: u32, row: u32, column: u32) {
-    let first = at.x * MATRIX * MATRIX; let stride = MATRIX; workgroupBarrier();
+    let first = at.x * MATRIX * MATRIX; let stride = MATRIX;
+    workgroupBarrier();
     coopStoreT(sum, &result[first], stride);
     workgroupBarrier();
     for (var i = at.y; i < MATRIX * MATRIX / 4u; i += SUBGROUP) {
