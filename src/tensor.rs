@@ -125,12 +125,13 @@ impl Tensor {
         self.context.download(&self.view)
     }
 
-    /// The words behind the tensor in its allocation; a poisoning context leaves [`crate::device::POISON`] there.
+    /// Whether nothing has been written behind the tensor, in a context that poisons memory
+    /// ([`ContextOptions::poison`](crate::device::ContextOptions)); waits for the device.
     ///
     /// # Errors
     /// What the device reports.
-    pub fn guard_words(&self) -> Result<Vec<u32>> {
-        Ok(bytemuck::pod_collect_to_vec(&self.view.guard(&self.context)?))
+    pub fn guard_holds(&self) -> Result<bool> {
+        self.context.guard_holds(&self.view)
     }
 
     /// Fills the tensor with zeros.

@@ -11,7 +11,7 @@ pub struct ContextOptions {
     pub device: String,
     /// Bounds checks and loop bounding in shaders: on for tests, off for speed.
     pub checks: bool,
-    /// Fill fresh and recycled buffers with NaN and keep guard words behind each tensor. For tests.
+    /// Fill fresh and recycled buffers with NaN and keep guard words behind each tensor, bound with it. For tests.
     pub poison: bool,
     /// Parameters in uniform slots even where immediates exist. For tests.
     pub no_immediates: bool,
