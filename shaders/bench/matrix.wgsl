@@ -1,4 +1,4 @@
-// Ceiling of cooperative matrices: C = C + A B, four results in registers, `steps` times; y is their sum.
+// Ceiling of cooperative matrices: C = C + A B, four results in registers, which start at 0 to 3 A B, `steps` times; y is their sum.
 //
 // table (2 MATRIX x MATRIX) halves, A and then B; y (workgroups, MATRIX, MATRIX) F32. A and B are loaded once, through
 // workgroup memory.
@@ -29,10 +29,11 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let pitch = STAGED * (MATRIX / 4u);
     let a = coopLoadT<MatrixA>(&tiles[0], pitch);
     let b = coopLoadT<MatrixB>(&tiles[STAGED * (MATRIX * MATRIX / 4u)], pitch);
+    // Every result starts elsewhere, or a compiler would compute one and copy it.
     var c0 = MatrixC();
-    var c1 = MatrixC();
-    var c2 = MatrixC();
-    var c3 = MatrixC();
+    var c1 = coopMultiplyAdd(a, b, c0);
+    var c2 = coopMultiplyAdd(a, b, c1);
+    var c3 = coopMultiplyAdd(a, b, c2);
     for (var step = 0u; step < p.steps; step++) {
         c0 = coopMultiplyAdd(a, b, c0);
         c1 = coopMultiplyAdd(a, b, c1);

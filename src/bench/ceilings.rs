@@ -190,7 +190,7 @@ fn bandwidth(ctx: &Context, clock: &dyn Clock, effort: Effort, bytes: u64) -> Re
         if form.1 >= LONG {
             let sums = probes::sums(ctx, &x, form)?;
             let time = seconds(clock, effort, &mut |_| probes::read(ctx, &x, &sums, form))?;
-            read = read.max(rate(bytes as f64, time));
+            read = read.max(rate((bytes + sums.bytes()) as f64, time));
         }
     }
     Ok(Bandwidth { bytes, copy, read })

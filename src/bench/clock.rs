@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::device::Context;
+use crate::device::{Context, between};
 use crate::error::{Error, Result};
 
 /// Two readings of one piece of work, in seconds.
@@ -77,7 +77,7 @@ impl Clock for DeviceClock {
         device.poll(wgpu::PollType::wait_indefinitely()).map_err(|e| lost(&e))?;
         let wall = start.elapsed();
         let gpu = match &self.stamps {
-            Some(stamps) => Some(stamps.read(device, queue)?.as_secs_f64()),
+            Some(stamps) => stamps.read(device, queue)?.map(|time| time.as_secs_f64()),
             None => None,
         };
         // Errors of the device come out here.
@@ -134,7 +134,7 @@ impl Stamps {
         encoder.copy_buffer_to_buffer(&self.resolved, 0, &self.readable, 0, 16);
     }
 
-    fn read(&self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Duration> {
+    fn read(&self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Option<Duration>> {
         let (sender, receiver) = std::sync::mpsc::channel();
         self.readable.slice(..).map_async(wgpu::MapMode::Read, move |result| {
             let _ = sender.send(result.map_err(|error| error.to_string()));
@@ -144,8 +144,7 @@ impl Stamps {
         let ticks: Vec<u64> =
             bytemuck::pod_collect_to_vec(&self.readable.slice(..).get_mapped_range().map_err(|e| lost(&e))?);
         self.readable.unmap();
-        let between = ticks.get(1).zip(ticks.first()).map_or(0, |(last, first)| last.saturating_sub(*first));
-        Ok(Duration::from_secs_f64(between as f64 * 1e-9 * f64::from(queue.get_timestamp_period())))
+        Ok(between(&ticks, queue.get_timestamp_period()))
     }
 }
 

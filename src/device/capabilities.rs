@@ -45,9 +45,10 @@ pub struct Capabilities {
 impl Capabilities {
     pub(super) fn of(adapter: &wgpu::Adapter, features: wgpu::Features, limits: &wgpu::Limits) -> Self {
         let info = adapter.get_info();
-        let fixed = info.subgroup_min_size == info.subgroup_max_size && features.contains(wgpu::Features::SUBGROUP);
+        let listed = listed(&adapter.cooperative_matrix_properties());
+        let subgroup_size = features.contains(wgpu::Features::SUBGROUP).then(|| one_size(&info, listed)).flatten();
         let native = features.contains(wgpu::Features::SHADER_F16);
-        let cooperative = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) && fixed && native;
+        let cooperative = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) && native;
         Self {
             adapter: info.name.clone(),
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
@@ -56,9 +57,9 @@ impl Capabilities {
             discrete: info.device_type == wgpu::DeviceType::DiscreteGpu,
             f16: native,
             subgroups: features.contains(wgpu::Features::SUBGROUP),
-            subgroup_size: fixed.then_some(info.subgroup_max_size),
+            subgroup_size,
             int64: features.contains(wgpu::Features::SHADER_INT64),
-            matrix: if cooperative { listed(&adapter.cooperative_matrix_properties()) } else { None },
+            matrix: listed.filter(|_| cooperative && subgroup_size.is_some()),
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
             immediates: features.contains(wgpu::Features::IMMEDIATES) && limits.max_immediate_size >= 128,
             pipeline_cache: features.contains(wgpu::Features::PIPELINE_CACHE),
@@ -103,6 +104,16 @@ impl Capabilities {
     pub fn summary(&self) -> String {
         format!("{} ({}, {})", self.adapter, self.backend, self.driver)
     }
+}
+
+/// Invocations of a subgroup, where all have the same number. wgpu says 4 to 64 of every Metal device; those that have matrices of
+/// 8 x 8 are Apple's own, of 32 lanes (Metal feature set tables: SIMD-scoped matrix operations from the family Apple7 on). The
+/// self-test of the kernels with matrices stands behind that.
+fn one_size(info: &wgpu::AdapterInfo, matrix: Option<Matrix>) -> Option<u32> {
+    if info.backend == wgpu::Backend::Metal && matrix == Some(Matrix::M8) {
+        return Some(32);
+    }
+    (info.subgroup_min_size == info.subgroup_max_size).then_some(info.subgroup_max_size)
 }
 
 /// The larger size of cooperative matrices that the adapter lists for f16 in, f32 out. The feature alone says only that there is

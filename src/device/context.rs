@@ -311,7 +311,7 @@ impl Context {
 
     pub(super) fn stamp_last(&self, stamps: &Stamps) -> Result<Option<Duration>> {
         let Executor::Gpu { recorder, .. } = &self.0.executor else { return Ok(None) };
-        Ok(Some(Duration::from_nanos(lock(recorder).stamp_last(stamps)? as u64)))
+        lock(recorder).stamp_last(stamps)
     }
 
     /// Records what `f` launches into `encoder`, an application's own, instead of submitting it. Submit that encoder before

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::context::{Context, Executor, lock};
+use super::timing::between;
 use crate::error::{Error, Result};
 
 /// Queries in one set: the most that every driver allows.
@@ -139,10 +140,9 @@ impl Profile {
     }
 
     /// The launches with the times between their ticks.
-    pub(super) fn finish(mut self, ticks: &[u64], period: f64) -> Vec<LaunchTime> {
+    pub(super) fn finish(mut self, ticks: &[u64], period: f32) -> Vec<LaunchTime> {
         for (launch, pair) in self.launches.iter_mut().zip(ticks.chunks_exact(2)) {
-            let nanoseconds = pair[1].saturating_sub(pair[0]) as f64 * period;
-            launch.time = Duration::from_nanos(nanoseconds as u64);
+            launch.time = between(pair, period).unwrap_or_default();
         }
         self.launches
     }

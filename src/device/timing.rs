@@ -8,7 +8,7 @@ use crate::error::Result;
 /// Two readings of one piece of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// Between two timestamps on the device; `None` without the feature.
+    /// Between two timestamps on the device; `None` without the feature, or where they cannot be believed.
     pub gpu: Option<Duration>,
     /// From the first call to the device being idle.
     pub wall: Duration,
@@ -30,6 +30,17 @@ impl Context {
         };
         self.wait()?;
         Ok((result, Timing { gpu, wall: start.elapsed() }))
+    }
+}
+
+/// The time between two timestamps, `period` nanoseconds a tick. `None` unless both were written and the second is the later one:
+/// on some Metal devices a pass without a launch leaves zero (gfx-rs/wgpu-native#625), and counters of 36 bits start again.
+pub(crate) fn between(ticks: &[u64], period: f32) -> Option<Duration> {
+    match *ticks {
+        [first, last] if first > 0 && last > first => {
+            Some(Duration::from_secs_f64((last - first) as f64 * 1e-9 * f64::from(period)))
+        }
+        _ => None,
     }
 }
 
@@ -65,5 +76,19 @@ impl Stamps {
                 end_of_pass_write_index: None,
             }),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_that_make_no_sense_are_no_time() {
+        let table: [(&[u64], Option<u64>); 6] =
+            [(&[5, 9], Some(8)), (&[0, 9], None), (&[5, 0], None), (&[9, 5], None), (&[7, 7], None), (&[5], None)];
+        for (ticks, nanoseconds) in table {
+            assert_eq!(between(ticks, 2.0), nanoseconds.map(Duration::from_nanos), "{ticks:?}");
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! The recorder's copies: between host and device, within the device, and the timestamps around work.
 
+use std::time::Duration;
+
 use super::profile::{LaunchTime, Profile};
 use super::recorder::Recorder;
 use super::replay::Command;
 use super::staging::Filled;
-use super::timing::Stamps;
+use super::timing::{Stamps, between};
 use super::view::View;
 use crate::error::{Error, Result};
 
@@ -117,13 +119,12 @@ impl Recorder {
         stamps
     }
 
-    /// Writes the second timestamp and reads the time between the two, in nanoseconds.
-    pub(super) fn stamp_last(&mut self, stamps: &Stamps) -> Result<f64> {
+    /// Writes the second timestamp and reads the time between the two.
+    pub(super) fn stamp_last(&mut self, stamps: &Stamps) -> Result<Option<Duration>> {
         stamps.write(self.between(), 1);
         self.between().resolve_query_set(&stamps.set, 0..2, &stamps.resolved, 0);
         let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&self.read(&stamps.resolved, 0, 16)?);
-        let between = ticks.get(1).zip(ticks.first()).map_or(0, |(last, first)| last.saturating_sub(*first));
-        Ok(between as f64 * f64::from(self.queue.get_timestamp_period()))
+        Ok(between(&ticks, self.queue.get_timestamp_period()))
     }
 
     /// The launches of a profile with their times. Everything recorded must be done.
@@ -143,6 +144,6 @@ impl Recorder {
             self.between().resolve_query_set(set, 0..count, &resolved, 0);
             ticks.extend(bytemuck::pod_collect_to_vec::<u8, u64>(&self.read(&resolved, 0, 8 * u64::from(count))?));
         }
-        Ok(profile.finish(&ticks, f64::from(self.queue.get_timestamp_period())))
+        Ok(profile.finish(&ticks, self.queue.get_timestamp_period()))
     }
 }
