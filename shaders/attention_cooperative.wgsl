@@ -30,9 +30,9 @@ fn scores(row: u32, cell: u32, head: u32, key: u32) -> vec4<f32> {
 }
 
 // Turns a row of scores into weights under the maximum `top`, staged as halves; returns their sum.
-fn put_weights(row: u32, head: u32, key: u32, top: f32) -> f32 {
+fn put_weights(row: u32, head: u32, key: u32, cells: u32, top: f32) -> f32 {
     var sum = vec4(0.0);
-    for (var cell = 0u; cell < MATRIX; cell++) {
+    for (var cell = 0u; cell < cells; cell++) {
         let s = scores(row, cell, head, key + 4u * cell);
         let w = select(exp(s - top), vec4(0.0), s == vec4(LOWEST));
         stage(WEIGHTS + row * WEIGHTS_ROW + cell, vec4<f16>(w));
@@ -59,25 +59,29 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let queries = row_of(head, 0u, 3u, Q);
     let keys = queries + p.row;
     let values = keys + p.row;
-    copy_rows(QKV, queries, query, 0u, WORKGROUP, lid);
+    copy_rows(QKV, queries, query, 0u, whole(own), lid);
     var sum = Sums(); var m = LOWEST; var l = 0.0;
     for (var key = 0u; key < p.tokens; key += BLOCK) {
         let others = min(BLOCK, p.tokens - key);
-        copy_rows(QKV, keys, key, OTHER, BLOCK, lid);
+        copy_rows(QKV, keys, key, OTHER, whole(others), lid);
         workgroupBarrier();
         multiply_rows(group, own, others);
         workgroupBarrier();
-        copy_rows(QKV, values, key, OTHER, BLOCK, lid);
-        var highest = vec4(LOWEST);
-        for (var cell = 0u; cell < MATRIX; cell++) { highest = max(highest, scores(lid, cell, head, key + 4u * cell)); }
-        let top = max(m, max(max(highest.x, highest.y), max(highest.z, highest.w)));
-        let f = exp(m - top);
-        m = top;
-        l = l * f + put_weights(lid, head, key, top);
+        copy_rows(QKV, values, key, OTHER, whole(others), lid);
+        var f = 1.0;
+        if (lid < own) {
+            let cells = whole(others) / 4u;
+            var highest = vec4(LOWEST);
+            for (var cell = 0u; cell < cells; cell++) { highest = max(highest, scores(lid, cell, head, key + 4u * cell)); }
+            let top = max(m, max(max(highest.x, highest.y), max(highest.z, highest.w)));
+            f = exp(m - top);
+            m = top;
+            l = l * f + put_weights(lid, head, key, cells, top);
+        }
         workgroupBarrier();
         weigh_rows(group, own, others, slice);
         workgroupBarrier();
-        sum = grown(sum, f, lid);
+        if (lid < own) { sum = grown(sum, f, lid); }
     }
     let rows = (p.tokens + 3u) / 4u * 4u;  // of the log-sum-exp: whole cells, the rest 0
     if (slice == 0u && query + lid < rows) {

@@ -30,8 +30,8 @@ fn statistic(head: u32, query: u32) -> u32 {
 }
 
 // Probabilities of one key in each query, from its row of scores; none if the key does not count.
-fn put_probabilities(row: u32, head: u32, query: u32, live: bool) {
-    for (var cell = 0u; cell < MATRIX; cell++) {
+fn put_probabilities(row: u32, head: u32, query: u32, cells: u32, live: bool) {
+    for (var cell = 0u; cell < cells; cell++) {
         let i = query + 4u * cell;
         let w = exp(product(row, cell) * p.scale - lse[statistic(head, i)]);
         let counts = vec4(live) & (vec4(i) + vec4(0u, 1u, 2u, 3u) < vec4(p.tokens));
@@ -40,8 +40,8 @@ fn put_probabilities(row: u32, head: u32, query: u32, live: bool) {
 }
 
 // dS takes the place of P; a query past the block's last pair of matrices has a product left from before, and P is 0.
-fn put_slopes(row: u32, head: u32, query: u32) {
-    for (var cell = 0u; cell < MATRIX; cell++) {
+fn put_slopes(row: u32, head: u32, query: u32, cells: u32) {
+    for (var cell = 0u; cell < cells; cell++) {
         let at = WEIGHTS + row * WEIGHTS_ROW + cell;
         let w = vec4<f32>(staged(at));
         let slope = w * (product(row, cell) - delta[statistic(head, query + 4u * cell)]) * p.scale;
@@ -75,27 +75,28 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     var a = Sums(); var b = Sums();
     for (var query = 0u; query < p.tokens; query += BLOCK) {
         let others = min(BLOCK, p.tokens - query);
-        copy_rows(QKV, keys, key, 0u, WORKGROUP, lid);
-        copy_rows(QKV, queries, query, OTHER, BLOCK, lid);
+        let cells = whole(others) / 4u;
+        copy_rows(QKV, keys, key, 0u, whole(own), lid);
+        copy_rows(QKV, queries, query, OTHER, whole(others), lid);
         workgroupBarrier();
         multiply_rows(group, own, others);
         workgroupBarrier();
-        copy_rows(QKV, values, key, 0u, WORKGROUP, lid);
-        copy_rows(GRAD, grads, query, OTHER, BLOCK, lid);
-        put_probabilities(lid, head, query, live);
+        copy_rows(QKV, values, key, 0u, whole(own), lid);
+        copy_rows(GRAD, grads, query, OTHER, whole(others), lid);
+        if (lid < own) { put_probabilities(lid, head, query, cells, live); }
         workgroupBarrier();
         weigh_rows(group, own, others, slice);
         workgroupBarrier();
-        b = grown(b, 1.0, lid);
+        if (lid < own) { b = grown(b, 1.0, lid); }
         workgroupBarrier();
         multiply_rows(group, own, others);
         workgroupBarrier();
-        copy_rows(QKV, queries, query, OTHER, BLOCK, lid);
-        put_slopes(lid, head, query);
+        copy_rows(QKV, queries, query, OTHER, whole(others), lid);
+        if (lid < own) { put_slopes(lid, head, query, cells); }
         workgroupBarrier();
         weigh_rows(group, own, others, slice);
         workgroupBarrier();
-        a = grown(a, 1.0, lid);
+        if (lid < own) { a = grown(a, 1.0, lid); }
     }
     if (key + lid >= p.tokens) { return; }
     let to = row_of(head, key + lid, 3u, K);

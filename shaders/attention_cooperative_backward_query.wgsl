@@ -41,16 +41,16 @@ fn live_keys(head: u32, key: u32) -> vec4<bool> {
 }
 
 // Probabilities of one query, from its row of scores. A row without keys has an enormous log-sum-exp: exp gives 0.
-fn put_probabilities(row: u32, head: u32, key: u32, log_sum: f32) {
-    for (var cell = 0u; cell < MATRIX; cell++) {
+fn put_probabilities(row: u32, head: u32, key: u32, cells: u32, log_sum: f32) {
+    for (var cell = 0u; cell < cells; cell++) {
         let w = exp(product(row, cell) * p.scale - log_sum);
         stage(WEIGHTS + row * WEIGHTS_ROW + cell, vec4<f16>(select(vec4(0.0), w, live_keys(head, key + 4u * cell))));
     }
 }
 
 // dS takes the place of P; a key past the block's last pair of matrices has a product left from before, and P is 0.
-fn put_slopes(row: u32, mean: f32) {
-    for (var cell = 0u; cell < MATRIX; cell++) {
+fn put_slopes(row: u32, cells: u32, mean: f32) {
+    for (var cell = 0u; cell < cells; cell++) {
         let at = WEIGHTS + row * WEIGHTS_ROW + cell;
         let w = vec4<f32>(staged(at));
         let slope = w * (product(row, cell) - mean) * p.scale;
@@ -84,23 +84,24 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     var sum = Sums();
     for (var key = 0u; key < p.tokens; key += BLOCK) {
         let others = min(BLOCK, p.tokens - key);
-        copy_rows(QKV, queries, query, 0u, WORKGROUP, lid);
-        copy_rows(QKV, keys, key, OTHER, BLOCK, lid);
+        let cells = whole(others) / 4u;
+        copy_rows(QKV, queries, query, 0u, whole(own), lid);
+        copy_rows(QKV, keys, key, OTHER, whole(others), lid);
         workgroupBarrier();
         multiply_rows(group, own, others);
         workgroupBarrier();
-        copy_rows(GRAD, grads, query, 0u, WORKGROUP, lid);
-        copy_rows(QKV, values, key, OTHER, BLOCK, lid);
-        put_probabilities(lid, head, key, log_sum);
+        copy_rows(GRAD, grads, query, 0u, whole(own), lid);
+        copy_rows(QKV, values, key, OTHER, whole(others), lid);
+        if (lid < own) { put_probabilities(lid, head, key, cells, log_sum); }
         workgroupBarrier();
         multiply_rows(group, own, others);
         workgroupBarrier();
-        copy_rows(QKV, keys, key, OTHER, BLOCK, lid);
-        put_slopes(lid, mean);
+        copy_rows(QKV, keys, key, OTHER, whole(others), lid);
+        if (lid < own) { put_slopes(lid, cells, mean); }
         workgroupBarrier();
         weigh_rows(group, own, others, slice);
         workgroupBarrier();
-        sum = grown(sum, 1.0, lid);
+        if (lid < own) { sum = grown(sum, 1.0, lid); }
     }
     if (slice == 0u && query + lid < rows) {
         delta[head * rows + query + lid] = select(0.0, mean, query + lid < p.tokens);

@@ -1,7 +1,8 @@
 // Sum over the rows r with r % period == n, one partial sum per chunk of repeats:
 //   y[chunk, n, c] = sum over j in the chunk of weight[r] * x[r, c],  r = j * period + n     (+ what stands there, if ADDED)
 // x (repeats * period, width) Stored; weights f32 in groups of `group` per padded row; y (chunks, period, width) f32.
-// The same kernel adds its own partial sums until one chunk is left.
+// The same kernel adds its own partial sums until one chunk is left. With PAIR the period is 2 and the second row of the sums
+// goes to `second`: two gradients that one kernel has left partial sums of.
 //
 // Work: one invocation per chunk, n and cell. The period * cells cells of one repeat lie side by side in
 // memory, so neighbours read neighbouring memory even where rows are short.
@@ -20,12 +21,24 @@ struct Params {
 @group(0) @binding(0) var<storage, read> x: array<Stored4>;
 @group(0) @binding(1) var<storage, read> weights: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<Floats>;
+@group(0) @binding(3) var<storage, read_write> second: array<Floats>;
 
 override WORKGROUP: u32 = 64u;
 // false: weights is not read, every weight is 1.
 override WEIGHTED: bool = false;
-// true: the sums are added to what stands in y.
+// true: the sums are added to what stands in y, and in second.
 override ADDED: bool = false;
+// false: second is not written. true: there is one chunk.
+override PAIR: bool = false;
+
+// Repeat `j` of the cell `column`, weighted.
+fn term(j: u32, column: u32, span: u32) -> vec4<f32> {
+    let v = unpack4(x[j * span + column]);
+    if WEIGHTED {
+        return weighted(j * p.period + column / p.cells, v);
+    }
+    return v;
+}
 
 fn weighted(row: u32, v: vec4<f32>) -> vec4<f32> {
     let w = weights[(row / p.group) * p.group_stride + row % p.group];
@@ -50,13 +63,21 @@ fn main(
     let first = part * p.chunk;
     let last = min(first + p.chunk, p.repeats);
     var sum = vec4<f32>(0.0);
-    for (var j = first; j < last; j += 1u) {
-        let v = unpack4(x[j * span + column]);
-        if WEIGHTED {
-            sum += weighted(j * p.period + n, v);
-        } else {
-            sum += v;
+    var j = first;
+    // Four loads under way at once, then what is left.
+    for (; j + 3u < last; j += 4u) {
+        let pair = term(j, column, span) + term(j + 1u, column, span);
+        sum += pair + (term(j + 2u, column, span) + term(j + 3u, column, span));
+    }
+    for (; j < last; j += 1u) {
+        sum += term(j, column, span);
+    }
+    if PAIR && n == 1u {
+        if ADDED {
+            sum += floats(second[index - p.cells]);
         }
+        second[index - p.cells] = cell_of_floats(sum);
+        return;
     }
     if ADDED {
         sum += floats(y[index]);

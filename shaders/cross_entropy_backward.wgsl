@@ -1,10 +1,11 @@
-// Gradient of the mean cross-entropy with respect to the logits:
-//   dlogits[r, c] = upstream * inverse * mask[r] * (exp(logits[r, c] - lse[r]) - [c == target[r]])
-// upstream, inverse () f32; logits, dlogits (rows, width) Stored; targets u32 and mask f32 in groups of `group` per
+// Gradient of the mean cross-entropy with respect to the logits, in their place:
+//   logits[r, c] = upstream * inverse * mask[r] * (exp(logits[r, c] - lse[r]) - [c == target[r]])
+// A matrix of logits is often the largest tensor of a step; nobody needs it after this, so there is no second one.
+// upstream, inverse () f32; logits (rows, width) Stored; targets u32 and mask f32 in groups of `group` per
 // padded row; lse (rows) f32 from the forward kernel.
 //
 // Work: ROW_LANES invocations per row, which find its factor once and take its cells in turn.
-// Cost: 4 FLOPs per element; reads logits, writes dlogits.
+// Cost: 4 FLOPs per element; reads logits, writes their gradient.
 
 struct Params {
     rows: u32,
@@ -16,11 +17,10 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read> upstream: array<f32>;
 @group(0) @binding(1) var<storage, read> inverse: array<f32>;
-@group(0) @binding(2) var<storage, read> logits: array<Stored4>;
-@group(0) @binding(3) var<storage, read> targets: array<u32>;
-@group(0) @binding(4) var<storage, read> mask: array<f32>;
-@group(0) @binding(5) var<storage, read> lse: array<f32>;
-@group(0) @binding(6) var<storage, read_write> dlogits: array<Stored4>;
+@group(0) @binding(2) var<storage, read> targets: array<u32>;
+@group(0) @binding(3) var<storage, read> mask: array<f32>;
+@group(0) @binding(4) var<storage, read> lse: array<f32>;
+@group(0) @binding(5) var<storage, read_write> logits: array<Stored4>;
 
 override WORKGROUP: u32 = 64u;
 override ROW_LANES: u32 = 64u;
@@ -48,6 +48,6 @@ fn main(
             // The padding is no class.
             g = select(vec4<f32>(0.0), g, classes < vec4<u32>(p.width));
         }
-        dlogits[row * p.cells + c] = pack4(g);
+        logits[row * p.cells + c] = pack4(g);
     }
 }

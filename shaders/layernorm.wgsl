@@ -3,9 +3,10 @@
 //   y = (x - mean) * rstd * weight + bias
 // x, y (rows, width) Stored; weight, bias (width) Stored; mean, rstd (rows) f32, kept for the backward kernels.
 //
-// Work: ROW_LANES invocations per row, which take its cells in turn, so neighbours read neighbouring memory. The row is
-// read twice, the second time from cache: each lane finds mean and squares of its own values in one pass, and the lanes'
-// are joined (Chan, Golub and LeVeque, 1979).
+// Work: ROW_LANES invocations per row, which take its cells in turn, so neighbours read neighbouring memory, four at a time
+// (parts/rows.wgsl). Each lane finds mean and squares of its own values in one pass, and the lanes' are joined (Chan, Golub
+// and LeVeque, 1979). A row of at most four cells to a lane stays in registers for the second pass; a longer one is read twice,
+// the second time from cache.
 // Cost: about 8 FLOPs per element; reads x, writes y.
 
 struct Params {
@@ -27,6 +28,32 @@ override WORKGROUP: u32 = 64u;
 // false: weight and bias are not read, y is the normalised row itself.
 override AFFINE: bool = true;
 
+fn load(start: u32, c: u32) -> Four {
+    let i = vec4(start) + four_cells(c, ROW_LANES, p.cells);
+    return Four(unpack4(x[i.x]), unpack4(x[i.y]), unpack4(x[i.z]), unpack4(x[i.w]));
+}
+
+// How many values a lane has seen, and the sums of their differences from `shift` and of the squares of these.
+struct Sums { n: vec4<f32>, first: vec4<f32>, second: vec4<f32> }
+
+fn grow(s: Sums, v: vec4<f32>, shift: f32, c: u32) -> Sums {
+    // The padding holds 0, not a value: it must not count.
+    let live = select(vec4<f32>(0.0), vec4<f32>(1.0), in_row(c, p.width));
+    let d = (v - shift) * live;
+    return Sums(s.n + live, s.first + d, s.second + d * d);
+}
+
+fn store(start: u32, c: u32, n: vec4<f32>) {
+    if c >= p.cells {
+        return;
+    }
+    var v = n;
+    if AFFINE {
+        v = v * unpack4(weight[c]) + unpack4(bias[c]);
+    }
+    y[start + c] = pack4(select(vec4<f32>(0.0), v, in_row(c, p.width)));
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) wid: vec3<u32>,
@@ -35,37 +62,37 @@ fn main(
 ) {
     let row = group_index(wid, count) * (WORKGROUP / ROW_LANES) + lid / ROW_LANES;
     let lane = lid % ROW_LANES;
-    // A row past the end has no cells, but takes part in the reductions: barriers need all invocations.
-    let cells = select(0u, p.cells, row < p.rows);
-    let start = row * p.cells;
+    // A row past the end reads the last one again: barriers need all invocations.
+    let start = min(row, p.rows - 1u) * p.cells;
 
     // Differences from the lane's first value: sum(x^2) / width - mean^2 would cancel when the mean is large.
-    var shift = 0.0;
-    if lane < cells { shift = unpack4(x[start + lane]).x; }
-    var sum = vec4<f32>(0.0);
-    var squares = vec4<f32>(0.0);
-    var held = vec4<f32>(0.0);
-    for (var c = lane; c < cells; c += ROW_LANES) {
-        // The padding holds 0, not a value: it must not count.
-        let live = select(vec4<f32>(0.0), vec4<f32>(1.0), in_row(c, p.width));
-        let d = (unpack4(x[start + c]) - shift) * live;
-        sum += d;
-        squares += d * d;
-        held += live;
+    let shift = unpack4(x[start + min(lane, p.cells - 1u)]).x;
+    var held = Four();
+    var s = Sums();
+    for (var c = lane; c < p.cells; c += 4u * ROW_LANES) {
+        held = load(start, c);
+        s = grow(s, held.a, shift, c);
+        s = grow(s, held.b, shift, c + ROW_LANES);
+        s = grow(s, held.c, shift, c + 2u * ROW_LANES);
+        s = grow(s, held.d, shift, c + 3u * ROW_LANES);
     }
-    let n = add4(held);
-    let own = add4(sum) / max(n, 1.0);
+    let n = add4(s.n);
+    let own = add4(s.first) / max(n, 1.0);
     let average = reduce_sum(lid, n * (shift + own)) / f32(p.width);
     let apart = shift + own - average;
-    let variance = reduce_sum(lid, add4(squares) - n * own * own + n * apart * apart) / f32(p.width);
+    let variance = reduce_sum(lid, add4(s.second) - n * own * own + n * apart * apart) / f32(p.width);
     let scale = 1.0 / sqrt(variance + p.epsilon);
 
-    for (var c = lane; c < cells; c += ROW_LANES) {
-        var v = (unpack4(x[start + c]) - average) * scale;
-        if AFFINE {
-            v = v * unpack4(weight[c]) + unpack4(bias[c]);
+    if row < p.rows {
+        for (var c = lane; c < p.cells; c += 4u * ROW_LANES) {
+            if !HELD {
+                held = load(start, c);
+            }
+            store(start, c, (held.a - average) * scale);
+            store(start, c + ROW_LANES, (held.b - average) * scale);
+            store(start, c + 2u * ROW_LANES, (held.c - average) * scale);
+            store(start, c + 3u * ROW_LANES, (held.d - average) * scale);
         }
-        y[start + c] = pack4(select(vec4<f32>(0.0), v, in_row(c, p.width)));
     }
     // Up to three rows past the end write the zero padding of the statistics.
     if lane == 0u && row < ((p.rows + 3u) & ~3u) {

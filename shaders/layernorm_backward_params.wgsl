@@ -1,7 +1,7 @@
-// Gradients of layer normalisation with respect to weight and bias, one partial sum per chunk of rows:
-//   dweight[chunk] = sum over the chunk's rows of dy * (x - mean) * rstd        dbias[chunk] = sum of dy
-// dy, x (rows, width) Stored; mean, rstd (rows) f32; dweight, dbias (chunks, width) f32.
-// `column_sum` adds the chunks.
+// Gradients of layer normalisation with respect to weight and bias:
+//   dweight = sum over rows of dy * (x - mean) * rstd        dbias = sum of dy
+// dy, x (rows, width) Stored; mean, rstd (rows) f32; dweight, dbias (width) f32. Of more than one chunk of rows the sums are partial:
+// both stand in dweight, (chunks, 2, width), and `column_sum` adds the chunks.
 //
 // Work: one invocation per chunk and cell (four columns), so neighbours read neighbouring memory.
 // Cost: 5 FLOPs per element; reads dy and x.
@@ -23,6 +23,17 @@ struct Params {
 override WORKGROUP: u32 = 64u;
 // true: both are added to what stands in their places.
 override ADDED: bool = false;
+// true: the sums are partial, and dbias is not written.
+override PARTIAL: bool = false;
+
+// The terms of one row.
+struct Terms { weights: vec4<f32>, biases: vec4<f32> }
+
+fn terms(row: u32, cell: u32) -> Terms {
+    let g = unpack4(dy[row * p.cells + cell]);
+    // The padding of dy is zero, and so are both sums there.
+    return Terms(g * ((unpack4(x[row * p.cells + cell]) - mean[row]) * rstd[row]), g);
+}
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -39,11 +50,26 @@ fn main(
     let last = min((chunk + 1u) * p.chunk_rows, p.rows);
     var weights = vec4<f32>(0.0);
     var biases = vec4<f32>(0.0);
-    for (var row = chunk * p.chunk_rows; row < last; row += 1u) {
-        let g = unpack4(dy[row * p.cells + cell]);
-        // The padding of dy is zero, and so are both sums there.
-        weights += g * ((unpack4(x[row * p.cells + cell]) - mean[row]) * rstd[row]);
-        biases += g;
+    var row = chunk * p.chunk_rows;
+    // Loads of four rows under way at once, then what is left.
+    for (; row + 3u < last; row += 4u) {
+        let a = terms(row, cell);
+        let b = terms(row + 1u, cell);
+        let c = terms(row + 2u, cell);
+        let d = terms(row + 3u, cell);
+        weights += (a.weights + b.weights) + (c.weights + d.weights);
+        biases += (a.biases + b.biases) + (c.biases + d.biases);
+    }
+    for (; row < last; row += 1u) {
+        let a = terms(row, cell);
+        weights += a.weights;
+        biases += a.biases;
+    }
+    if PARTIAL {
+        let at = 2u * chunk * p.cells + cell;
+        dweight[at] = cell_of_floats(weights);
+        dweight[at + p.cells] = cell_of_floats(biases);
+        return;
     }
     if ADDED {
         weights += floats(dweight[index]);

@@ -31,7 +31,13 @@ fn main(
         return;
     }
     var sum = vec2<f32>(0.0);
-    for (var i = lid; i < p.rows; i += WORKGROUP) {
+    var i = lid;
+    // Four loads under way at once, then what is left.
+    for (; i + 3u * WORKGROUP < p.rows; i += 4u * WORKGROUP) {
+        sum += (pairs[i].xy + pairs[i + WORKGROUP].xy)
+            + (pairs[i + 2u * WORKGROUP].xy + pairs[i + 3u * WORKGROUP].xy);
+    }
+    for (; i < p.rows; i += WORKGROUP) {
         sum += pairs[i].xy;
     }
     let total = reduce_sum2(lid, sum);

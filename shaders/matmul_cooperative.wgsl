@@ -14,19 +14,19 @@ override SUBGROUP: u32 = 32u;      // invocations of a subgroup; they copy at mo
 override WORKGROUP: u32 = SUBGROUP * ROW_GROUPS * COLUMN_GROUPS;
 // Rows and columns of C in a workgroup.
 override LINES_A: u32 = 4u * MATRIX * ROW_GROUPS; override LINES_B: u32 = 2u * MATRIX * COLUMN_GROUPS;
-// Cells of the tile of A, entries of both tiles, values of the results: named, for naga fails on array sizes with no name.
+// Cells of the tile of A, entries of both tiles, entries of the results: named, for naga fails on array sizes with no name.
 override FIRST_B: u32 = LINES_A * DEPTH / 4u + 2u * max(LINES_A, DEPTH);
 override ENTRIES: u32 = STAGED * (FIRST_B + LINES_B * DEPTH / 4u + 2u * max(LINES_B, DEPTH));
-override RESULTS: u32 = ROW_GROUPS * COLUMN_GROUPS * max(MATRIX * MATRIX, 4u * SUBGROUP);
+override SECOND: bool = max(LINES_A, LINES_B) * DEPTH / 4u > 4u * WORKGROUP;  // more than four cells of a tile to an invocation
+override RESULTS: u32 = HANDED * ROW_GROUPS * COLUMN_GROUPS * max(MATRIX * MATRIX / 4u, SUBGROUP);
 @group(0) @binding(0) var<storage, read> a: array<Stored4>;
 @group(0) @binding(1) var<storage, read> b: array<Stored4>;
 @group(0) @binding(2) var<storage, read_write> c: array<Output4>;
 
 // The tile of A, then that of B, as [line][step] or [step][line], two cells of padding to a row.
 var<workgroup> tiles: array<Staged, ENTRIES>;
-var<workgroup> result: array<f32, RESULTS>;
+var<workgroup> handed: array<Handed, RESULTS>;
 const NOWHERE = 0xffffffffu;
-
 // An invocation copies cells lid + n WORKGROUP of a tile, n below 8: here four of them from n on.
 fn cells(lid: u32, n: u32) -> vec4<u32> { return lid + (n + vec4(0u, 1u, 2u, 3u)) * WORKGROUP; }
 
@@ -44,18 +44,21 @@ fn read_a(at: u32) -> vec4<f16> { if (at == NOWHERE) { return vec4<f16>(); } ret
 fn read_b(at: u32) -> vec4<f16> { if (at == NOWHERE) { return vec4<f16>(); } return b[at]; }
 
 fn load_a(lid: u32, n: u32, base: u32, row: u32, k: u32) -> mat4x4<f16> {
+    if (n > 0u && !SECOND) { return mat4x4<f16>(); }
     let i = places(OF_A, !TRANS_A, cells(lid, n), LINES_A, row, p.rows, k, base, p.a_row);
     return mat4x4(read_a(i.x), read_a(i.y), read_a(i.z), read_a(i.w));
 }
 
 fn load_b(lid: u32, n: u32, base: u32, column: u32, k: u32) -> mat4x4<f16> {
+    if (n > 0u && !SECOND) { return mat4x4<f16>(); }
     let i = places(OF_B, TRANS_B, cells(lid, n), LINES_B, column, p.width, k, base, p.b_row);
     return mat4x4(read_b(i.x), read_b(i.y), read_b(i.z), read_b(i.w));
 }
 
-// Puts cells i of a tile of `tile` lines behind cell `first` of the workgroup's memory.
-fn put(along_k: bool, i: vec4<u32>, tile: u32, first: u32, x: mat4x4<f16>) {
-    let at = first + i + 2u * (i / (select(tile, DEPTH, along_k) / 4u));
+// Puts what `load_a` or `load_b` found for n behind cell `first` of the workgroup's memory.
+fn put(along_k: bool, lid: u32, n: u32, tile: u32, first: u32, x: mat4x4<f16>) {
+    if (n > 0u && !SECOND) { return; }
+    let i = cells(lid, n); let at = first + i + 2u * (i / (select(tile, DEPTH, along_k) / 4u));
     let live = i < vec4(tile * DEPTH / 4u);
     if (live.x) { stage(at.x, x[0]); } if (live.y) { stage(at.y, x[1]); }
     if (live.z) { stage(at.z, x[2]); } if (live.w) { stage(at.w, x[3]); }
@@ -75,8 +78,6 @@ fn matrix_b(line: u32, k: u32) -> MatrixB {
     return coopLoadT<MatrixB>(&tiles[first + k * pitch(LINES_B) + STAGED * (line / 4u)], pitch(LINES_B));
 }
 
-fn four(i: u32) -> vec4<f32> { return vec4(result[i], result[i + 1u], result[i + 2u], result[i + 3u]); }
-
 // What an invocation has copied of four cells of A, as far as they lie in the tile.
 fn seen(lid: u32, n: u32, x: mat4x4<f16>) -> vec4<f32> {
     let live = select(vec4(0.0), vec4(1.0), cells(lid, n) < vec4(LINES_A * DEPTH / 4u));
@@ -85,24 +86,23 @@ fn seen(lid: u32, n: u32, x: mat4x4<f16>) -> vec4<f32> {
 
 // Rows of op(A), A stored transposed: invocations lid, lid + LINES_A / 4, ... have copied the same cell of four of them.
 fn store_row_sums(lid: u32, batch: u32, cell: u32, sum: vec4<f32>) {
-    let own = 4u * lid;
-    result[own] = sum.x; result[own + 1u] = sum.y; result[own + 2u] = sum.z; result[own + 3u] = sum.w;
+    hand_cell(lid, sum);
     workgroupBarrier();
     if (lid >= LINES_A / 4u || 4u * cell >= p.rows) { return; }
     var total = sum;
-    for (var i = own + LINES_A; i < 4u * WORKGROUP; i += LINES_A) { total += four(i); }
+    for (var i = lid + LINES_A / 4u; i < WORKGROUP; i += LINES_A / 4u) { total += handed_cell(i); }
     put_row_sums(batch * ((p.rows + 3u) / 4u) + cell, total);
 }
 
 fn store(sum: MatrixC, at: vec2<u32>, batch: u32, row: u32, column: u32) {
-    let first = at.x * MATRIX * MATRIX; let stride = MATRIX;
+    let cell = at.x * (MATRIX * MATRIX / 4u); let first = HANDED * cell; let stride = HANDED * (MATRIX / 4u);
     workgroupBarrier();
-    coopStoreT(sum, &result[first], stride);
+    coopStoreT(sum, &handed[first], stride);
     workgroupBarrier();
     for (var i = at.y; i < MATRIX * MATRIX / 4u; i += SUBGROUP) {
         let y = row + i / (MATRIX / 4u); let x = column / 4u + i % (MATRIX / 4u);
         if (y >= p.rows || 4u * x >= p.width) { continue; }
-        let value = select(vec4(0.0), four(first + 4u * i), vec4(4u * x) + vec4(0u, 1u, 2u, 3u) < vec4(p.width));
+        let value = select(vec4(0.0), handed_cell(cell + i), vec4(4u * x) + vec4(0u, 1u, 2u, 3u) < vec4(p.width));
         let to = place(PATCHES == OF_C, batch * p.c_batch, vec4(y), vec4(x), p.c_row).x;
         c[to] = pack_output4(epilogue(to, batch * p.bias_batch + bias_place(x), value));
     }
@@ -126,8 +126,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     for (var k = DEPTH; k < p.inner + DEPTH; k += DEPTH) {
         if (ROW_SUMS && column == 0u) { sums += seen(lid, 0u, a0) + seen(lid, 4u, a1); }
         workgroupBarrier();
-        put(!TRANS_A, cells(lid, 0u), LINES_A, 0u, a0); put(!TRANS_A, cells(lid, 4u), LINES_A, 0u, a1);
-        put(TRANS_B, cells(lid, 0u), LINES_B, FIRST_B, b0); put(TRANS_B, cells(lid, 4u), LINES_B, FIRST_B, b1);
+        put(!TRANS_A, lid, 0u, LINES_A, 0u, a0); put(!TRANS_A, lid, 4u, LINES_A, 0u, a1);
+        put(TRANS_B, lid, 0u, LINES_B, FIRST_B, b0); put(TRANS_B, lid, 4u, LINES_B, FIRST_B, b1);
         workgroupBarrier();
         a0 = load_a(lid, 0u, base.x, row, k); a1 = load_a(lid, 4u, base.x, row, k);
         b0 = load_b(lid, 0u, base.y, column, k); b1 = load_b(lid, 4u, base.y, column, k);

@@ -20,7 +20,14 @@ struct Params {
 
 fn total(first: u32, stride: u32) -> vec4<f32> {
     var sum = floats(x[first]);
-    for (var s = 1u; s < p.splits; s += 1u) { sum += floats(x[first + s * stride]); }
+    var s = 1u;
+    // Four loads under way at once, then what is left.
+    for (; s + 3u < p.splits; s += 4u) {
+        let at = first + s * stride;
+        let pair = floats(x[at]) + floats(x[at + stride]);
+        sum += pair + (floats(x[at + 2u * stride]) + floats(x[at + 3u * stride]));
+    }
+    for (; s < p.splits; s += 1u) { sum += floats(x[first + s * stride]); }
     return sum;
 }
 

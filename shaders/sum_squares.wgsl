@@ -37,7 +37,16 @@ fn main(
     let part = p.chunk / (WORKGROUP / SIDE);
     let first = group * p.chunk + lid / SIDE * part;
     let end = min(first + part, p.cells);
-    for (var cell = first + lid % SIDE; cell < end; cell += SIDE) {
+    var cell = first + lid % SIDE;
+    // Four loads under way at once, then what is left.
+    for (; cell + 3u * SIDE < end; cell += 4u * SIDE) {
+        let v0 = floats(x[cell]);
+        let v1 = floats(x[cell + SIDE]);
+        let v2 = floats(x[cell + 2u * SIDE]);
+        let v3 = floats(x[cell + 3u * SIDE]);
+        sums += (v0 * v0 + v1 * v1) + (v2 * v2 + v3 * v3);
+    }
+    for (; cell < end; cell += SIDE) {
         let v = floats(x[cell]);
         sums += v * v;
     }

@@ -11,13 +11,17 @@ const BLOCK = 4u * MATRIX;      // rows of the other side at a time, and columns
 // Cells of a row, two of them padding: the rows of a matrix then start in different banks.
 override ROW: u32 = WIDTH / 4u + 2u;
 const WEIGHTS_ROW = BLOCK / 4u + 2u;
-const PRODUCTS_ROW = BLOCK + 4u;  // values
+const PRODUCTS_ROW = BLOCK / 4u + 1u;  // cells
 override OTHER: u32 = WORKGROUP * ROW;
 override WEIGHTS: u32 = OTHER + BLOCK * ROW;
 override ENTRIES: u32 = STAGED * (WEIGHTS + WORKGROUP * WEIGHTS_ROW);
-override PRODUCTS: u32 = WORKGROUP * PRODUCTS_ROW;
+override PRODUCTS: u32 = HANDED * WORKGROUP * PRODUCTS_ROW;
 var<workgroup> tiles: array<Staged, ENTRIES>;
-var<workgroup> products: array<f32, PRODUCTS>;
+var<workgroup> handed: array<Handed, PRODUCTS>;
+
+// Rows that matrices take for so many: what is copied and weighted. In them rows past the end repeat the last one, behind them
+// lies what the blocks before have left, which gets into products that nobody reads.
+fn whole(rows: u32) -> u32 { return (rows + MATRIX - 1u) / MATRIX * MATRIX; }
 
 // Copies `count` rows of a buffer, from a token on, behind cell `to` of the tiles: those of one head, whose first row starts at
 // cell `start`. Past the last row it repeats: finite, and of no weight.
@@ -33,9 +37,10 @@ fn copy_rows(buffer: u32, start: u32, token: u32, to: u32, count: u32, lid: u32)
 
 // A pair of matrices, side by side, to the products of a strip.
 fn hand_over(strip: u32, column: u32, a: MatrixC, b: MatrixC) {
-    let at = strip * MATRIX * PRODUCTS_ROW + column; let next = at + MATRIX; let stride = PRODUCTS_ROW;
-    coopStoreT(a, &products[at], stride);
-    coopStoreT(b, &products[next], stride);
+    let at = HANDED * (strip * MATRIX * PRODUCTS_ROW + column / 4u); let next = at + HANDED * (MATRIX / 4u);
+    let stride = HANDED * PRODUCTS_ROW;
+    coopStoreT(a, &handed[at], stride);
+    coopStoreT(b, &handed[next], stride);
 }
 
 // Products of own rows with `others` rows of the other side, along the head's width. `group` of the workgroup's subgroups.
@@ -76,10 +81,7 @@ fn weigh_rows(group: u32, own_rows: u32, others: u32, slice: u32) {
 }
 
 // One cell, and four, of a row of products.
-fn product(row: u32, cell: u32) -> vec4<f32> {
-    let at = row * PRODUCTS_ROW + 4u * cell;
-    return vec4(products[at], products[at + 1u], products[at + 2u], products[at + 3u]);
-}
+fn product(row: u32, cell: u32) -> vec4<f32> { return handed_cell(row * PRODUCTS_ROW + cell); }
 fn products_of(row: u32, cell: u32) -> mat4x4<f32> {
     return mat4x4(product(row, cell), product(row, cell + 1u), product(row, cell + 2u), product(row, cell + 3u));
 }

@@ -55,6 +55,8 @@ pub enum Part {
     Loads,
     /// Types of the device's cooperative matrices. Such a kernel takes native halves only.
     Matrix,
+    /// Their sums in workgroup memory, where lanes read them.
+    Handed,
     /// Sums of the rows of a product's left operand: the kernel takes [`EpilogueKind::RowSums`], whose file stands for this part then.
     RowSums,
 }
@@ -95,6 +97,7 @@ impl Part {
             (Self::Tile, _) => ("parts/tile.wgsl", include_str!("../../shaders/parts/tile.wgsl")),
             (Self::Gelu, _) => ("parts/gelu.wgsl", include_str!("../../shaders/parts/gelu.wgsl")),
             (Self::Matrix, _) => matrix.file(),
+            (Self::Handed, _) => matrix.handed_file(),
             (Self::RowSums, _) => ("parts/row_sums_none.wgsl", include_str!("../../shaders/parts/row_sums_none.wgsl")),
         }
     }
@@ -251,7 +254,7 @@ impl EpilogueKind {
     }
 }
 
-/// Size of the device's cooperative matrices: which of two files stands for [`Part::Matrix`].
+/// Size of the device's cooperative matrices: which of two files stands for [`Part::Matrix`] and [`Part::Handed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Matrix {
     /// 8 x 8 x 8.
@@ -288,6 +291,13 @@ impl Matrix {
         match self {
             Self::M8 => ("parts/matrix_8.wgsl", include_str!("../../shaders/parts/matrix_8.wgsl")),
             Self::M16 => ("parts/matrix_16.wgsl", include_str!("../../shaders/parts/matrix_16.wgsl")),
+        }
+    }
+
+    const fn handed_file(self) -> (&'static str, &'static str) {
+        match self {
+            Self::M8 => ("parts/handed_8.wgsl", include_str!("../../shaders/parts/handed_8.wgsl")),
+            Self::M16 => ("parts/handed_16.wgsl", include_str!("../../shaders/parts/handed_16.wgsl")),
         }
     }
 }

@@ -65,6 +65,11 @@ impl View {
         self.allocation.id
     }
 
+    /// How many views share the allocation, this one included.
+    pub(crate) fn owners(&self) -> usize {
+        Arc::strong_count(&self.allocation)
+    }
+
     /// The wgpu buffer that holds this view from [`View::offset`] on: bind it in a pass of your own.
     /// `None` on the twins.
     #[must_use]

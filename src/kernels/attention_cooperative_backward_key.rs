@@ -11,7 +11,7 @@ use crate::shape::DType;
 pub static KERNEL: Kernel = Kernel {
     name: "attention_cooperative_backward_key",
     source: include_str!("../../shaders/attention_cooperative_backward_key.wgsl"),
-    parts: &[Part::Matrix, Part::AttentionParams, Part::AttentionMatrix],
+    parts: &[Part::Matrix, Part::Handed, Part::AttentionParams, Part::AttentionMatrix],
     bindings: attention_backward_key::BINDINGS,
     epilogues: false,
     twin: attention_backward_key::twin,

@@ -9,7 +9,7 @@ use crate::kernels::{Case, Fault};
 pub static KERNEL: Kernel = Kernel {
     name: "attention_cooperative_backward_query",
     source: include_str!("../../shaders/attention_cooperative_backward_query.wgsl"),
-    parts: &[Part::Matrix, Part::AttentionParams, Part::AttentionMatrix],
+    parts: &[Part::Matrix, Part::Handed, Part::AttentionParams, Part::AttentionMatrix],
     bindings: attention_backward_query::BINDINGS,
     epilogues: false,
     twin: attention_backward_query::twin,

@@ -142,8 +142,10 @@ impl Plan {
         if let Some(tile) = cooperative(ctx, sizes, dtype) {
             return Self::Cooperative(tile);
         }
-        // Wide blocks pay off where there are many rows, and on GPUs their registers are missing elsewhere.
+        // Wide blocks pay off where there are many rows. On GPUs their registers are missing elsewhere, but the forward pass, with
+        // one matrix of scores, has some left: with eight keys it reads its own rows half as often.
         let block = match sizes.tokens {
+            16.. if !software && pass == Pass::Forward => 8,
             _ if !software => 4,
             0..16 => 4,
             16..64 => 8,
@@ -154,7 +156,13 @@ impl Plan {
             (false, Pass::Key) => 4,
             (false, _) => 8,
         };
-        Self::registers(sizes, slice, block, if software { 8 } else { 32 })
+        let workgroup = match ctx.capabilities().subgroup_size {
+            _ if software => 8,
+            // Half of a subgroup of 64 would stand idle.
+            Some(64) => 64,
+            _ => 32,
+        };
+        Self::registers(sizes, slice, block, workgroup)
     }
 
     /// The slice is cut down to what a row has.

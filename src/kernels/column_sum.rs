@@ -12,7 +12,7 @@ pub static KERNEL: Kernel = Kernel {
     name: "column_sum",
     source: include_str!("../../shaders/column_sum.wgsl"),
     parts: &[Part::Grid],
-    bindings: &[Binding::stored("x"), Binding::f32("weights"), Binding::f32_mut("y")],
+    bindings: &[Binding::stored("x"), Binding::f32("weights"), Binding::f32_mut("y"), Binding::f32_mut("second")],
     epilogues: false,
     twin,
 };
@@ -64,11 +64,30 @@ pub fn launch_into(
     }
     let (_, chunks) = chunks(ctx, rows / period, period * x.shape().cells());
     if chunks == 1 {
-        return stage(ctx, x, period, weights, y, added);
+        return stage(ctx, x, period, weights, (y, None), added);
     }
     let partial = Tensor::empty(ctx, &[chunks * period, x.shape().last()], DType::F32)?;
-    stage(ctx, x, period, weights, &partial, false)?;
+    stage(ctx, x, period, weights, (&partial, None), false)?;
     launch_into(ctx, &partial, period, None, y, added)
+}
+
+/// The sums of the even rows of x (2 R, width) into the first of `pair`, of the odd rows into the second, both (width) F32; with
+/// `added` plus what stands there.
+///
+/// # Errors
+/// A shape error when the rows are odd in number or one of the pair has another size.
+pub(crate) fn launch_pair_into(ctx: &Context, x: &Tensor, pair: (&Tensor, &Tensor), added: bool) -> Result<()> {
+    let (rows, width) = (x.shape().rows(), x.shape().last());
+    if rows == 0 || !rows.is_multiple_of(2) || [pair.0, pair.1].iter().any(|y| y.shape().elements() != width) {
+        return Err(Error::shape("column_sum", format!("two sums of {width} over pairs of rows"), x.shape()));
+    }
+    let (_, chunks) = chunks(ctx, rows / 2, 2 * x.shape().cells());
+    if chunks == 1 {
+        return stage(ctx, x, 2, None, (pair.0, Some(pair.1)), added);
+    }
+    let partial = Tensor::empty(ctx, &[2 * chunks, width], DType::F32)?;
+    stage(ctx, x, 2, None, (&partial, None), false)?;
+    launch_pair_into(ctx, &partial, pair, added)
 }
 
 /// How many repeats one invocation adds, and how many such chunks there are, when a repeat is `span` cells wide. On hardware
@@ -89,8 +108,15 @@ fn chunks_for(software: bool, repeats: usize, span: usize) -> (usize, usize) {
     (chunk, repeats.div_ceil(chunk))
 }
 
-/// One launch: y (chunks * period, width) F32.
-fn stage(ctx: &Context, x: &Tensor, period: usize, weights: Option<&Tensor>, y: &Tensor, added: bool) -> Result<()> {
+/// One launch: y (chunks * period, width) F32, or its two rows in two tensors.
+fn stage(
+    ctx: &Context,
+    x: &Tensor,
+    period: usize,
+    weights: Option<&Tensor>,
+    (y, second): (&Tensor, Option<&Tensor>),
+    added: bool,
+) -> Result<()> {
     let shape = x.shape();
     let repeats = shape.rows() / period;
     let span = period * shape.cells();
@@ -99,9 +125,10 @@ fn stage(ctx: &Context, x: &Tensor, period: usize, weights: Option<&Tensor>, y: 
         Some(weights) => groups("column_sum", "weights", weights, shape.rows())?,
         None => Groups::NONE,
     };
-    let absent = Tensor::empty(ctx, &[1], DType::F32)?;
+    // Two of them: a buffer that is read must not be one that may be written.
+    let (absent, unwritten) = (Tensor::empty(ctx, &[1], DType::F32)?, Tensor::empty(ctx, &[1], DType::F32)?);
     Launch::new(&KERNEL)
-        .tensors(&[x, weights.unwrap_or(&absent), y])
+        .tensors(&[x, weights.unwrap_or(&absent), y, second.unwrap_or(&unwritten)])
         .params(&Params {
             repeats: repeats as u32,
             period: period as u32,
@@ -113,6 +140,7 @@ fn stage(ctx: &Context, x: &Tensor, period: usize, weights: Option<&Tensor>, y: 
         })
         .constant("WEIGHTED", if weights.is_some() { 1.0 } else { 0.0 })
         .constant("ADDED", f64::from(added))
+        .constant("PAIR", f64::from(second.is_some()))
         .groups((chunks * span).div_ceil(64))
         .flops(if weights.is_some() { 2.0 } else { 1.0 } * shape.elements() as f64)
         .run(ctx)
@@ -125,8 +153,10 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
     let places = Groups { group: p.group, stride: p.group_stride };
     let (period, stride) = (p.period as usize, 4 * p.cells as usize);
     let mut sums = vec![0f64; p.chunks as usize * period * stride];
+    let pair = t.flag("PAIR");
     if t.flag("ADDED") {
-        sums = t.f32(2).into_iter().map(f64::from).collect();
+        let held = t.f32(2).into_iter().chain(if pair { t.f32(3) } else { Vec::new() });
+        sums = held.map(f64::from).collect();
     }
     for j in 0..p.repeats as usize {
         for n in 0..period {
@@ -141,7 +171,11 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
             }
         }
     }
-    t.put_f32(2, sums.into_iter().map(|v| v as f32).collect());
+    let mut sums: Vec<f32> = sums.into_iter().map(|v| v as f32).collect();
+    if pair {
+        t.put_f32(3, sums.split_off(stride));
+    }
+    t.put_f32(2, sums);
     Ok(())
 }
 
@@ -155,6 +189,8 @@ pub fn cases() -> Vec<Case> {
         (3, 5, 9, 1, true),
         (70, 3, 6, 3, true),
         (41, 53, 4, 1, false),
+        (41, 54, 7, 1, false),
+        (2, 3, 5, 1, false),
         (33, 1, 257, 1, true),
         (2, 70_000, 61, 70_000, false),
         (300, 3, 6, 3, true),
@@ -167,7 +203,16 @@ pub fn cases() -> Vec<Case> {
             let weights = samples::mask(ctx, &[b, n], 0.7, 2)?;
             let held = samples::normal(ctx, &[period, w], DType::F32, 3)?;
             launch_into(ctx, &x, period, weighted.then_some(&weights), &held, true)?;
-            Ok(vec![launch(ctx, &x, period, weighted.then_some(&weights))?, held])
+            let mut sums = vec![launch(ctx, &x, period, weighted.then_some(&weights))?, held];
+            if period == 1 && b * n % 2 == 0 {
+                let draw = |seed| samples::normal(ctx, &[w], DType::F32, seed);
+                let (new, held) = ((draw(4)?, draw(5)?), (draw(6)?, draw(7)?));
+                let pairs = x.reshape(&[b * n, w])?;
+                launch_pair_into(ctx, &pairs, (&new.0, &new.1), false)?;
+                launch_pair_into(ctx, &pairs, (&held.0, &held.1), true)?;
+                sums.extend([new.0, new.1, held.0, held.1]);
+            }
+            Ok(sums)
         })
     })
     .collect()
@@ -176,9 +221,12 @@ pub fn cases() -> Vec<Case> {
 /// Mistakes that the cases must notice.
 pub const FAULTS: &[Fault] = &[
     Fault { find: "sum += floats(y[index]);", replace: "" },
+    Fault { find: "sum += floats(second[index - p.cells]);", replace: "" },
+    Fault { find: "PAIR && n == 1u", replace: "PAIR && n == 2u" },
     Fault { find: "(row / p.group) * p.group_stride + row % p.group", replace: "row" },
     Fault { find: "let first = part * p.chunk;", replace: "let first = part * p.chunk + 1u;" },
-    Fault { find: "weighted(j * p.period + n, v)", replace: "weighted(j, v)" },
+    Fault { find: "weighted(j * p.period + column / p.cells, v)", replace: "weighted(j, v)" },
+    Fault { find: "term(j + 3u, column, span)", replace: "term(j + 2u, column, span)" },
 ];
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::device::{Binding, Context, Kernel, Launch, Part, Twin};
 use crate::error::{Error, Result};
 use crate::kernels::masks::unread;
-use crate::kernels::rows::{lanes, workgroups};
+use crate::kernels::rows::{held, lanes, workgroups};
 use crate::kernels::{Case, Fault, Tolerance, samples};
 use crate::shape::DType;
 use crate::tensor::Tensor;
@@ -66,6 +66,7 @@ pub fn launch(ctx: &Context, x: &Tensor, affine: Option<(&Tensor, &Tensor)>) -> 
         })
         .constant("AFFINE", if affine.is_some() { 1.0 } else { 0.0 })
         .constant("ROW_LANES", lanes as f64)
+        .constant("HELD", f64::from(held(shape.cells(), lanes)))
         .groups(workgroups(rows, lanes))
         .flops(8.0 * shape.elements() as f64)
         .run(ctx)?;
@@ -120,5 +121,6 @@ pub const FAULTS: &[Fault] = &[
     Fault { find: "variance + p.epsilon", replace: "variance" },
     Fault { find: "unpack4(weight[c]) + unpack4(bias[c])", replace: "unpack4(weight[c])" },
     Fault { find: "- shift) * live;", replace: "- shift);" },
+    Fault { find: "if !HELD {", replace: "if HELD {" },
     Fault { find: "select(vec4<f32>(0.0), v, in_row(c, p.width))", replace: "v" },
 ];

@@ -3,7 +3,7 @@
 use crate::device::{Binding, Context, Kernel, Launch, Part, Twin};
 use crate::error::{Error, Result};
 use crate::kernels::masks::unread;
-use crate::kernels::rows::{lanes, workgroups};
+use crate::kernels::rows::{held, lanes, workgroups};
 use crate::kernels::{Case, Fault, Tolerance, layernorm, samples};
 use crate::tensor::Tensor;
 
@@ -67,6 +67,7 @@ pub fn launch(
         .constant("AFFINE", if weight.is_some() { 1.0 } else { 0.0 })
         .constant("ADDED", if before.is_some() { 1.0 } else { 0.0 })
         .constant("ROW_LANES", lanes as f64)
+        .constant("HELD", f64::from(held(shape.cells(), lanes)))
         .groups(workgroups(rows, lanes))
         .flops(14.0 * shape.elements() as f64)
         .run(ctx)?;
@@ -115,8 +116,10 @@ pub fn cases() -> Vec<Case> {
 
 /// Mistakes that the cases must notice.
 pub const FAULTS: &[Fault] = &[
-    Fault { find: " - n * means.y", replace: "" },
-    Fault { find: "upstream(start, c) - means.x", replace: "upstream(start, c)" },
-    Fault { find: "g *= unpack4(weight[c]);", replace: "" },
+    Fault { find: " - n.b * means.y", replace: "" },
+    Fault { find: "g.a - means.x", replace: "g.a" },
+    Fault { find: "return g * unpack4(weight[c]);", replace: "return g;" },
     Fault { find: "v += unpack4(before[start + c]);", replace: "v += unpack4(before[c]);" },
+    Fault { find: "live.w * weighted", replace: "weighted" },
+    Fault { find: "if !HELD {", replace: "if HELD {" },
 ];

@@ -6,7 +6,7 @@ use crate::kernels::{Case, Fault, Tolerance, column_sum, layernorm, samples};
 use crate::shape::DType;
 use crate::tensor::Tensor;
 
-/// `dweight = sum over rows of dy * n`, `dbias = sum over rows of dy`, with `n = (x - mean) * rstd`; per chunk of rows.
+/// `dweight = sum over rows of dy * n`, `dbias = sum over rows of dy`, with `n = (x - mean) * rstd`; partial sums per chunk of rows.
 pub static KERNEL: Kernel = Kernel {
     name: "layernorm_backward_params",
     source: include_str!("../../shaders/layernorm_backward_params.wgsl"),
@@ -61,12 +61,9 @@ pub fn launch_into(
         return Err(Error::shape("layernorm_backward_params", format!("dy {shape} and {rows} statistics"), dy.shape()));
     }
     let (chunk_rows, chunks) = column_sum::chunks(ctx, rows, shape.cells());
-    let partial = |whole: &Tensor| {
-        if chunks == 1 { Ok(whole.clone()) } else { Tensor::empty(ctx, &[chunks, shape.last()], DType::F32) }
-    };
-    let (weights, biases) = (partial(dweight)?, partial(dbias)?);
+    let partial = if chunks == 1 { None } else { Some(Tensor::empty(ctx, &[2 * chunks, shape.last()], DType::F32)?) };
     Launch::new(&KERNEL)
-        .tensors(&[dy, x, mean, rstd, &weights, &biases])
+        .tensors(&[dy, x, mean, rstd, partial.as_ref().unwrap_or(dweight), dbias])
         .params(&Params {
             rows: rows as u32,
             cells: shape.cells() as u32,
@@ -74,33 +71,36 @@ pub fn launch_into(
             chunks: chunks as u32,
         })
         .constant("ADDED", f64::from(added && chunks == 1))
+        .constant("PARTIAL", f64::from(partial.is_some()))
         .groups((chunks * shape.cells()).div_ceil(64))
         .flops(5.0 * shape.elements() as f64)
         .run(ctx)?;
-    if chunks == 1 {
-        return Ok(());
+    match partial {
+        Some(partial) => column_sum::launch_pair_into(ctx, &partial, (dweight, dbias), added),
+        None => Ok(()),
     }
-    column_sum::launch_into(ctx, &weights, 1, None, dweight, added)?;
-    column_sum::launch_into(ctx, &biases, 1, None, dbias, added)
 }
 
 fn twin(t: &mut Twin<'_>) -> Result<()> {
     let p: Params = t.params();
     let (dy, x, mean, rstd) = (t.f32(0), t.f32(1), t.f32(2), t.f32(3));
     let stride = 4 * p.cells as usize;
-    let mut dweight = vec![0.0; p.chunks as usize * stride];
-    let mut dbias = dweight.clone();
     let held = t.flag("ADDED").then(|| (t.f32(4), t.f32(5)));
+    let (mut dweight, mut dbias) = (Vec::new(), Vec::new());
     for chunk in 0..p.chunks as usize {
         let rows = (chunk * p.chunk_rows as usize)..((chunk + 1) * p.chunk_rows as usize).min(p.rows as usize);
         for c in 0..stride {
             let g = |r: usize| f64::from(dy[r * stride + c]);
             let n = |r: usize| (f64::from(x[r * stride + c]) - f64::from(mean[r])) * f64::from(rstd[r]);
-            let i = chunk * stride + c;
-            let (weight, bias) = held.as_ref().map_or((0.0, 0.0), |(w, b)| (f64::from(w[i]), f64::from(b[i])));
-            dweight[i] = (weight + rows.clone().map(|r| g(r) * n(r)).sum::<f64>()) as f32;
-            dbias[i] = (bias + rows.clone().map(g).sum::<f64>()) as f32;
+            let (weight, bias) = held.as_ref().map_or((0.0, 0.0), |(w, b)| (f64::from(w[c]), f64::from(b[c])));
+            dweight.push((weight + rows.clone().map(|r| g(r) * n(r)).sum::<f64>()) as f32);
+            dbias.push((bias + rows.clone().map(g).sum::<f64>()) as f32);
         }
+    }
+    if t.flag("PARTIAL") {
+        let chunks = dweight.chunks(stride).zip(dbias.chunks(stride));
+        t.put_f32(4, chunks.flat_map(|(weights, biases)| [weights, biases].concat()).collect());
+        return Ok(());
     }
     t.put_f32(4, dweight);
     t.put_f32(5, dbias);
@@ -130,6 +130,11 @@ pub fn cases() -> Vec<Case> {
 pub const FAULTS: &[Fault] = &[
     Fault { find: "- mean[row]) * rstd[row]", replace: "- mean[row])" },
     Fault { find: "min((chunk + 1u) * p.chunk_rows, p.rows)", replace: "min(p.chunk_rows, p.rows)" },
-    Fault { find: "biases += g;", replace: "biases = g;" },
+    Fault { find: "biases += a.biases;", replace: "biases = a.biases;" },
+    Fault { find: "(c.weights + d.weights)", replace: "c.weights" },
     Fault { find: "biases += floats(dbias[index]);", replace: "" },
+    Fault {
+        find: "dweight[at + p.cells] = cell_of_floats(biases);",
+        replace: "dweight[at + p.cells] = cell_of_floats(weights);",
+    },
 ];

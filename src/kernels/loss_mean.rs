@@ -72,5 +72,8 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// Mistakes that the cases must notice.
-pub const FAULTS: &[Fault] =
-    &[Fault { find: "p.terms * total.y", replace: "total.y" }, Fault { find: "total.y >= p.least", replace: "true" }];
+pub const FAULTS: &[Fault] = &[
+    Fault { find: "p.terms * total.y", replace: "total.y" },
+    Fault { find: "total.y >= p.least", replace: "true" },
+    Fault { find: "pairs[i + 3u * WORKGROUP].xy", replace: "pairs[i].xy" },
+];

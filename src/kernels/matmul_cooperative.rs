@@ -14,7 +14,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "matmul_cooperative",
     source: include_str!("../../shaders/matmul_cooperative.wgsl"),
-    parts: &[Part::ProductParams, Part::Patches, Part::Gelu, Part::RowSums, Part::Matrix],
+    parts: &[Part::ProductParams, Part::Patches, Part::Gelu, Part::RowSums, Part::Matrix, Part::Handed],
     bindings: matmul::BINDINGS,
     epilogues: true,
     twin: matmul_twin::twin,
@@ -94,7 +94,8 @@ pub fn available(ctx: &Context) -> bool {
     !tiles(ctx.capabilities()).is_empty() && ctx.matrix_usable(KERNEL.name, || self_test(ctx))
 }
 
-/// Products that need several tiles of each size and have edges everywhere; two forms cover all four ways of loading a matrix.
+/// Products that need several tiles of each size and have edges everywhere; two forms cover all four ways of loading a matrix, an
+/// activation and the gradient of a weight with that of its bias.
 /// A panic of the compiler counts as a failure.
 fn self_test(ctx: &Context) -> Result<(), String> {
     let compare = |tile: Tile, trans: bool| -> Result<Option<String>> {
@@ -104,7 +105,9 @@ fn self_test(ctx: &Context) -> Result<(), String> {
             let run = move |ctx: &Context, m: &Batched, a: &Tensor, b: &Tensor, c: &Tensor, epilogue: Epilogue<'_>| {
                 launch(ctx, &tile, m, [a, b, c], epilogue)
             };
-            let out = matmul_cases::product(ctx, form, size, (EpilogueKind::Bias, false), [DType::F16; 2], &run)?;
+            let (epilogue, output) =
+                if trans { (EpilogueKind::RowSums, DType::F32) } else { (EpilogueKind::BiasGelu, DType::F16) };
+            let out = matmul_cases::product(ctx, form, size, (epilogue, false), [DType::F16, output], &run)?;
             out.iter().map(|c| c.to_f32_padded()).collect::<Result<Vec<_>>>()
         };
         let (got, want) = (run(ctx)?.concat(), run(&Context::cpu())?.concat());
@@ -186,7 +189,7 @@ pub const FAULTS: &[Fault] = &[
     Fault { find: "coopLoad<MatrixB>", replace: "coopLoadT<MatrixB>" },
     Fault { find: "k < p.inner + DEPTH", replace: "k < p.inner" },
     Fault { find: "live.w * vec4<f32>(x[3])", replace: "live.z * vec4<f32>(x[3])" },
-    Fault { find: "i < 4u * WORKGROUP; i += LINES_A", replace: "i < 2u * WORKGROUP; i += LINES_A" },
+    Fault { find: "i < WORKGROUP; i += LINES_A / 4u", replace: "i < WORKGROUP / 2u; i += LINES_A / 4u" },
     Fault { find: "batch * ((p.rows + 3u) / 4u) + cell", replace: "cell" },
     Fault { find: "first + i + 2u * (i /", replace: "first + i + (i /" },
     Fault { find: "batch * p.bias_batch + bias_place(x)", replace: "bias_place(x)" },

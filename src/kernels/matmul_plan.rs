@@ -32,8 +32,9 @@ pub struct Plan {
 
 /// Invocations that keep a large GPU busy: about 500, each with many registers, for each of its 130 processors.
 const FULL: usize = 65_536;
-/// Shortest part of K worth the memory traffic of its partial sums.
+/// Shortest part of K worth the memory traffic of its partial sums, and where most of the device would stand idle without more.
 const LEAST_PART: usize = 256;
+const LEAST_PART_IDLE: usize = 64;
 /// Rows that one invocation of the register kernel holds: below this a tile would be mostly empty.
 const FEW_ROWS: usize = 16;
 
@@ -62,7 +63,11 @@ impl Plan {
     /// The choice on hardware; `cooperative` tiles where they may be used, largest first.
     fn on_gpu(m: &Batched, cooperative: Vec<matmul_cooperative::Tile>) -> Self {
         let tiles = |rows: usize, columns: usize| m.rows.div_ceil(rows) * m.width.div_ceil(columns) * m.batches;
-        let busy = |tile: &matmul_cooperative::Tile| tiles(tile.rows(), tile.columns()) * tile.invocations() >= FULL;
+        // A tile that fills most of the device once K is cut: the larger one moves half the bytes.
+        let busy = |tile: &matmul_cooperative::Tile| {
+            let invocations = tiles(tile.rows(), tile.columns()) * tile.invocations();
+            4 * invocations * splits(m, invocations) >= 3 * FULL
+        };
         let last = cooperative.last().copied();
         if let Some(tile) = cooperative.into_iter().find(busy).or(last)
             && m.inner >= tile.matrix.size()
@@ -142,7 +147,10 @@ fn splits(m: &Batched, invocations: usize) -> usize {
     if m.batches > 1 || m.images.is_some_and(|images| images.of != Operand::B) {
         return 1;
     }
-    let most = (FULL / invocations.max(1)).min(m.inner / LEAST_PART);
+    let invocations = invocations.max(1);
+    let parts = |full: usize, least: usize| (full / invocations).min(m.inner / least);
+    // An eighth of the device is too little to hide how long a step along K takes: shorter parts, up to that eighth.
+    let most = parts(FULL, LEAST_PART).max(parts(FULL / 8, LEAST_PART_IDLE));
     (2..=most).rev().find(|s| m.inner.is_multiple_of(4 * s)).unwrap_or(1)
 }
 
@@ -186,7 +194,9 @@ mod tests {
             ((8, 768, 770), &None, "registers 8x4"),
             ((4096, 4096, 4096), &h200, "cooperative 16x16x16 128x128x32"),
             ((4096, 4096, 4096), &small, "cooperative 16x16x16 64x64x32"),
-            ((768, 768, 12544), &h200, "cooperative 16x16x16 64x64x32, K in 7 parts"),
+            ((768, 768, 12544), &h200, "cooperative 16x16x16 128x128x32, K in 7 parts"),
+            ((1568, 768, 768), &h200, "cooperative 16x16x16 128x128x32, K in 3 parts"),
+            ((64, 768, 768), &h200, "cooperative 16x16x16 64x64x32, K in 8 parts"),
             ((4096, 4096, 8), &h200, "tiled 128x128x16"),
             ((4096, 4096, 4096), &apple, "cooperative 8x8x8 64x64x32"),
         ];
@@ -223,7 +233,9 @@ mod tests {
         for inner in [256, 512, 768, 1000, 1568, 3072, 12_544, 30_522, 49_408] {
             for invocations in [64, 192, 3000, 10_000, 70_000] {
                 let s = splits(&product(64, 64, inner), invocations);
-                if s > 1 && (inner % (4 * s) != 0 || inner / s < LEAST_PART || s * invocations > FULL) {
+                let idle = inner / s >= LEAST_PART_IDLE && s * invocations <= FULL / 8;
+                let long = inner / s >= LEAST_PART && s * invocations <= FULL;
+                if s > 1 && (inner % (4 * s) != 0 || !(idle || long)) {
                     wrong.push((inner, invocations, s));
                 }
             }

@@ -149,6 +149,8 @@ pub fn cases() -> Vec<Case> {
 /// Wrong texts.
 pub const FAULTS: &[Fault] = &[
     Fault { find: "var s = 1u;", replace: "var s = 2u;" },
+    Fault { find: "s + 3u < p.splits", replace: "s + 2u < p.splits" },
+    Fault { find: "x[at + 3u * stride]", replace: "x[at + 2u * stride]" },
     Fault { find: "total(i, p.rows * p.cells)", replace: "total(i, p.cells)" },
     Fault { find: "epilogue(at, cell, total", replace: "epilogue(at, i, total" },
     Fault { find: "var sum = floats(x[first]);", replace: "var sum = 2.0 * floats(x[first]);" },

@@ -11,6 +11,11 @@ pub(crate) fn lanes(ctx: &Context, rows: usize, cells: usize) -> usize {
     if ctx.capabilities().software && rows >= BUSY { 8 } else { widest }
 }
 
+/// Whether a row stays in its lanes' registers between two passes: at most four cells each, as in parts/rows.wgsl.
+pub(crate) const fn held(cells: usize, lanes: usize) -> bool {
+    cells <= 4 * lanes
+}
+
 /// Workgroups for all rows and for the up to three rows past the end that write the padding of a result with one value
 /// per row.
 pub(crate) fn workgroups(rows: usize, lanes: usize) -> usize {

@@ -2,7 +2,7 @@
 
 use crate::device::{Binding, Context, Kernel, Launch, Part, Twin};
 use crate::error::{Error, Result};
-use crate::kernels::rows::{lanes, workgroups};
+use crate::kernels::rows::{held, lanes, workgroups};
 use crate::kernels::{Case, Fault, Tolerance, samples, softmax};
 use crate::tensor::Tensor;
 
@@ -38,6 +38,7 @@ pub fn launch(ctx: &Context, dy: &Tensor, y: &Tensor) -> Result<Tensor> {
         .tensors(&[dy, y, &dx])
         .params(&Params { rows: shape.rows() as u32, cells: shape.cells() as u32 })
         .constant("ROW_LANES", lanes as f64)
+        .constant("HELD", f64::from(held(shape.cells(), lanes)))
         .groups(workgroups(shape.rows(), lanes))
         .flops(4.0 * shape.elements() as f64)
         .run(ctx)?;
@@ -75,4 +76,6 @@ pub fn cases() -> Vec<Case> {
 pub const FAULTS: &[Fault] = &[
     Fault { find: " - along)", replace: ")" },
     Fault { find: "reduce_sum(lid, add4(products))", replace: "add4(products)" },
+    Fault { find: "if !HELD {", replace: "if HELD {" },
+    Fault { find: "live.y * unpack4(y[i.y])", replace: "unpack4(y[i.y])" },
 ];

@@ -68,7 +68,7 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
 
 /// One element, sizes around a chunk of 64 cells, several turns of the loop, groups with nothing to do.
 pub fn cases() -> Vec<Case> {
-    [(1usize, 4usize), (7, 4), (256, 4), (257, 8), (1029, 4), (5003, 64), (40_000, 64), (100_003, 128)]
+    [(1usize, 4usize), (7, 4), (256, 4), (257, 8), (1029, 4), (5003, 64), (40_000, 64), (200_003, 64)]
         .into_iter()
         .map(|(elements, groups)| {
             let terms = elements.div_ceil(groups);
@@ -85,7 +85,9 @@ pub fn cases() -> Vec<Case> {
 /// Wrong texts that a case must notice.
 pub const FAULTS: &[Fault] = &[
     Fault { find: "sums += v * v", replace: "sums += v" },
+    Fault { find: "v1 * v1", replace: "v0 * v1" },
     Fault { find: "cell += SIDE", replace: "cell += 2u * SIDE" },
+    Fault { find: "cell += 4u * SIDE", replace: "cell += 5u * SIDE" },
     Fault { find: "min(first + part, p.cells)", replace: "first + part" },
     Fault { find: "vec4<f32>(1.0)", replace: "vec4<f32>(1.0, 1.0, 1.0, 0.0)" },
 ];

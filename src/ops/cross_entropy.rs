@@ -34,7 +34,15 @@ impl Op for CrossEntropy {
     fn backward(&self, grad: &Tensor, _needs: &Needs) -> Result<Vec<Option<Tensor>>> {
         let Self { logits, targets, mask, inverse, lse } = self;
         let ctx = grad.context();
-        let gradient = kernels::cross_entropy_backward::launch(ctx, grad, inverse, logits, targets, mask, lse)?;
+        // This operation and its place on the tape have one view each. Whoever else has one may read it later.
+        let gradient = if logits.owners() == 2 {
+            logits.clone()
+        } else {
+            let copy = Tensor::empty(ctx, logits.dims(), logits.dtype())?;
+            copy.copy_from(logits)?;
+            copy
+        };
+        kernels::cross_entropy_backward::launch_over(ctx, grad, inverse, &gradient, targets, mask, lse)?;
         Ok(vec![Some(gradient)])
     }
 }
@@ -44,6 +52,35 @@ mod tests {
     use super::*;
     use crate::ops::check;
     use crate::shape::DType;
+
+    /// The gradient takes the place of logits that nobody else holds, and of no others.
+    #[test]
+    fn logits_that_are_held_stay() -> Result<()> {
+        let ctx = crate::device::Context::cpu();
+        let run = |hold: bool| -> Result<(bool, Vec<f32>)> {
+            let mut tape = Tape::new(&ctx);
+            let x = tape.leaf(crate::kernels::samples::normal(&ctx, &[2, 64], DType::F32, 1)?);
+            let zeros = tape.constant(Tensor::zeros(&ctx, &[64], DType::F32)?);
+            let logits = crate::ops::add_rows::add_rows(&mut tape, &x, &zeros)?;
+            let targets = Tensor::from_u32(&ctx, &[2], &[3, 60])?;
+            let mask = Tensor::from_f32(&ctx, &[2], &[1.0, 1.0], DType::F32)?;
+            let loss = cross_entropy(&mut tape, &logits, &targets, &mask)?;
+            let (place, held) = (logits.value().allocation_id(), hold.then(|| logits.value().clone()));
+            drop(logits);
+            let gradients = tape.backward(&loss, &crate::tape::one(&ctx)?)?;
+            let gradient = gradients.get(&x).cloned();
+            if let Some(held) = held {
+                assert_eq!(held.to_f32()?, x.value().to_f32()?, "logits that are held");
+            }
+            let in_place = gradient.as_ref().is_some_and(|g| g.allocation_id() == place);
+            Ok((in_place, gradient.map_or_else(|| Ok(Vec::new()), |g| g.to_f32())?))
+        };
+        let (alone, held) = (run(false)?, run(true)?);
+        assert_eq!((alone.0, held.0), (true, false), "gradients in the place of their logits");
+        assert!(alone.1.iter().any(|g| g.abs() > 0.1), "{alone:?}");
+        assert_eq!(alone.1, held.1);
+        Ok(())
+    }
 
     #[test]
     fn derivative() {
