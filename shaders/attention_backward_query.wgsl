@@ -12,7 +12,8 @@
 override SLICE: u32 = 8u;      // cells of a row per invocation: 4, 8 or 16, as registers allow
 override KEYS: u32 = 16u;      // keys per block: 4, 8 or 16, as registers allow
 override WORKGROUP: u32 = 8u;
-// Params and row_of stand in parts/attention_params.wgsl, add and own_rows in parts/attention.wgsl.
+// Params and row_of stand in parts/attention_params.wgsl, add and own_rows in parts/attention.wgsl, deltas in
+// parts/attention_delta.wgsl.
 
 @group(0) @binding(0) var<storage, read> qkv: array<Stored4>;
 @group(0) @binding(1) var<storage, read> o: array<Stored4>;
@@ -31,19 +32,6 @@ fn cell(operand: u32, place: u32, offset: u32) -> vec4<f32> { return unpack4(qkv
 
 fn load_q(at: vec4<u32>) -> mat4x4<f32> {
     return mat4x4(unpack4(qkv[at.x]), unpack4(qkv[at.y]), unpack4(qkv[at.z]), unpack4(qkv[at.w]));
-}
-fn load_grad(at: vec4<u32>) -> mat4x4<f32> {
-    return mat4x4(unpack4(grad[at.x]), unpack4(grad[at.y]), unpack4(grad[at.z]), unpack4(grad[at.w]));
-}
-
-// o . do of four rows: the sum over all keys of P dP, without a pass over them.
-fn deltas(rows: vec4<u32>) -> vec4<f32> {
-    var sum = mat4x4<f32>();
-    for (var cell = 0u; cell < p.cells; cell++) {
-        let at = rows + cell; let g = load_grad(at);
-        sum += mat4x4(unpack4(o[at.x]) * g[0], unpack4(o[at.y]) * g[1], unpack4(o[at.z]) * g[2], unpack4(o[at.w]) * g[3]);
-    }
-    return vec4(1.0) * sum;
 }
 
 // Which of four keys count: those that exist and are not masked.

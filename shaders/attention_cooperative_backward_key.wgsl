@@ -8,11 +8,12 @@
 // 2,097,152 FLOPs, 51 per byte. 128 registers of sums. Not measured.
 
 @group(0) @binding(0) var<storage, read> qkv: array<Stored4>;
-@group(0) @binding(1) var<storage, read> grad: array<Stored4>;
-@group(0) @binding(2) var<storage, read> mask: array<f32>;
-@group(0) @binding(3) var<storage, read> lse: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> delta: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> o: array<Stored4>;
+@group(0) @binding(2) var<storage, read> grad: array<Stored4>;
+@group(0) @binding(3) var<storage, read> mask: array<f32>;
+@group(0) @binding(4) var<storage, read> lse: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> dqkv: array<Stored4>;
+@group(0) @binding(6) var<storage, read_write> delta: array<vec4<f32>>;
 
 const QKV = 0u;
 const GRAD = 1u;
@@ -39,7 +40,7 @@ fn put_probabilities(row: u32, head: u32, query: u32, cells: u32, live: bool) {
     }
 }
 
-// dS takes the place of P; a query past the block's last pair of matrices has a product left from before, and P is 0.
+// dS takes the place of P. Rows past the end repeat the last one, and their P is 0.
 fn put_slopes(row: u32, head: u32, query: u32, cells: u32) {
     for (var cell = 0u; cell < cells; cell++) {
         let at = WEIGHTS + row * WEIGHTS_ROW + cell;
@@ -63,6 +64,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let tile = wid.x + wid.y * count.x;  // group_index, in place: what follows must be seen to be uniform
     let head = tile / (p.tiles * p.slices);
     if (head >= p.batches) { return; }
+    _ = &o;  // bound for attention_backward_key's sake, and not read
     let key = tile % p.tiles * WORKGROUP;
     let own = min(WORKGROUP, p.tokens - key);
     let slice = tile / p.tiles % p.slices * MATRIX;

@@ -48,7 +48,7 @@ fn put_probabilities(row: u32, head: u32, key: u32, cells: u32, log_sum: f32) {
     }
 }
 
-// dS takes the place of P; a key past the block's last pair of matrices has a product left from before, and P is 0.
+// dS takes the place of P. Rows past the end repeat the last one, and their P is 0.
 fn put_slopes(row: u32, cells: u32, mean: f32) {
     for (var cell = 0u; cell < cells; cell++) {
         let at = WEIGHTS + row * WEIGHTS_ROW + cell;

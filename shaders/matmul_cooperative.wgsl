@@ -5,7 +5,7 @@
 // in different banks. The next tile is on its way while this one is multiplied. Sums go through workgroup memory to the epilogue.
 // Cost, at 128 x 128 x 32 (MATRIX 16, 8 subgroups of 32): 2 M N K FLOPs. Device memory or cache: 16 KiB for 1,048,576 FLOPs, 64 per byte: at 5 TB/s of
 // cache 320 TFLOP/s, a third of an H200's dense peak of 990. Workgroup memory: a subgroup reads 3 KiB for 65,536 FLOPs, 21 per byte: 132 processors with
-// 128 bytes a clock at 1.7 GHz feed 600 TFLOP/s. 30 KiB of it, 64 registers of sums. Predicted share of that peak: 20 to 30 %; not measured.
+// 128 bytes a clock at 1.7 GHz feed 600 TFLOP/s. 28 KiB of it, 64 registers of sums. Predicted share of that peak: 20 to 30 %; not measured.
 
 override TRANS_A: bool = false; override TRANS_B: bool = false;
 override ROW_GROUPS: u32 = 1u; override COLUMN_GROUPS: u32 = 2u;  // subgroups along the rows and the columns of C

@@ -95,6 +95,11 @@ fn two_reports_are_compared() {
     );
     assert!(found["warnings"].to_string().contains("different adapters"), "{found}");
 
+    let written = folder.path().join("compared.json");
+    let output = mmae(&["bench", "--compare", first, second, "--json", written.to_str().unwrap()]);
+    assert!(output.status.success() && text(&output.stdout).contains("SLOWER"), "{}", text(&output.stderr));
+    assert_eq!(json(&written), found);
+
     let output = mmae(&["bench", "--compare", first, first]);
     let said = text(&output.stdout);
     assert!(said.contains("0 of 2 moved beyond the spread") && !said.contains("SLOWER"), "{said}");
@@ -129,12 +134,20 @@ fn wrong_requests_end_with_their_code_and_reason() {
     let folder = tempfile::tempdir().unwrap();
     let junk = folder.path().join("junk.json");
     std::fs::write(&junk, "{\"schema\": 1}").unwrap();
-    let junk = junk.to_str().unwrap();
-    let cases: [(&[&str], i32, &str); 10] = [
+    let newer = folder.path().join("newer.json");
+    std::fs::write(&newer, "{\"schema\": 99}").unwrap();
+    let (junk, newer) = (junk.to_str().unwrap(), newer.to_str().unwrap());
+    let cases: [(&[&str], i32, &str); 16] = [
+        (&["bench", "--compare", newer, newer], 1, "schema 99, this program reads 1"),
+        (&["bench", "device", "--device", "cpu", "--json", "no_such_folder/x.json"], 2, "no folder no_such_folder"),
+        (&["bench", "--device", "cpu", "--svg", "no_such_folder/x.svg"], 2, "no folder no_such_folder"),
+        (&["bench", "--device", "cpu", "--svg", "x.png"], 2, "does not end in .svg"),
+        (&["bench", "device", "kernels", "--device", "cpu"], 2, "neither the one word"),
+        (&["bench", "step", "--config", "x.toml", "--model", "m2ae"], 2, "cannot be used with"),
         (&["bench", "--compare", "no.json", "nor.json"], 1, "read no.json"),
         (&["bench", "--compare", junk, junk], 1, "not a report"),
         (&["bench", "--compare", junk], 2, "2 values"),
-        (&["bench", "kernel", "--device", "cpu"], 2, "neither a word"),
+        (&["bench", "kernel", "--device", "cpu"], 2, "neither the one word"),
         (&["bench", "kernels", "out.json", "--device", "cpu"], 2, "--json"),
         (&["bench", "--filter", "no such kernel", "--device", "cpu", "--sizes", "tiny"], 2, "no case"),
         (&["bench", "--wgsl", "my.wgsl"], 2, "--like"),
@@ -218,13 +231,17 @@ fn a_text_of_the_reader_is_ranked_or_refused() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let run = |name: &str, text: &str| {
+    let run_on = |name: &str, text: &str, cases: &str| {
         let path = folder.path().join(name);
         std::fs::write(&path, text).unwrap();
-        let args = ["bench", "--like", "matmul", "--wgsl", path.to_str().unwrap(), "--filter", "NN"];
+        let args = ["bench", "--like", "matmul", "--wgsl", path.to_str().unwrap(), "--filter", cases];
         let output = mmae(&[&args[..], &SHORT].concat());
         (output.status.code(), text_of(&output))
     };
+    let run = |name: &str, text: &str| run_on(name, text, "nn");
+    // It computes plain products only.
+    let (code, said) = run_on("plain.wgsl", NAIVE, "NT");
+    assert!(code == Some(0) && said.contains("plain.wgsl covers none of these cases"), "{said}");
     let (code, said) = run("mine.wgsl", NAIVE);
     assert!(code == Some(0) && said.contains("[mine.wgsl]") && said.contains("agrees with the twin"), "{said}");
     // Both texts of every case with their ratio, the faster one above.

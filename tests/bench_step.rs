@@ -171,8 +171,8 @@ fn a_wrong_step_is_not_timed() {
 /// Of gradients, of their norm, of the update, of the moving average.
 const FAULTS: [(&str, &str, &str); 6] = [
     ("masked_mse_backward", "inverse[0] * 2.0", "inverse[0]"),
-    ("layernorm_backward", " - n * means.y", ""),
-    ("attention_backward_query", "(g - delta) * p.scale", "(delta - g) * p.scale"),
+    ("layernorm_backward", " - n.a * means.y", ""),
+    ("attention_backward_key", "return p.scale * mat4x4(w[0]", "return -p.scale * mat4x4(w[0]"),
     ("sum_squares", "sums += v * v", "sums += v"),
     ("adamw", "first / rest1", "first"),
     ("ema", "(1.0 - keep) * floats", "keep * floats"),
@@ -200,7 +200,7 @@ fn a_kernel_that_the_checked_steps_lack_is_examined_apart() {
     assert!(matches!(&found, Err(Error::Check { what, .. }) if what.starts_with("softmax against")), "{found:?}");
 }
 
-const SOFTMAX: (&str, &str, &str) = ("softmax", "unpack4(x[start + c]) - highest", "unpack4(x[start + c])");
+const SOFTMAX: (&str, &str, &str) = ("softmax", "exp(held.a - highest)", "exp(held.a)");
 
 #[test]
 fn waits_for_the_device_are_counted() {

@@ -49,14 +49,57 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
 }
 ";
 
+/// GELU as it should be.
+const GELU: &str = "\
+// parts: grid gelu
+struct Params {
+    cells: u32,
+}
+@group(0) @binding(0) var<storage, read> x: array<Stored4>;
+@group(0) @binding(1) var<storage, read_write> y: array<Stored4>;
+override CELLS_PER_GROUP: u32 = 32u;
+@compute @workgroup_size(CELLS_PER_GROUP)
+fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+        @builtin(local_invocation_index) lid: u32) {
+    let i = group_index(wid, count) * CELLS_PER_GROUP + lid;
+    if (i >= p.cells) { return; }
+    y[i] = pack4(gelu4(unpack4(x[i])));
+}
+";
+
+/// What runs past the end of a tensor is noticed, though bounds checks keep it inside the buffer and though arithmetic hands on the
+/// bits of some numbers.
+#[test]
+fn a_text_without_bounds_is_noticed() {
+    let Some(gpu) = common::gpu(Storage::F16Packed, false) else { return };
+    let loose = GELU.replace("if (i >= p.cells) { return; }", "");
+    for (name, text, right) in [("tight.wgsl", GELU, true), ("loose.wgsl", &loose, false)] {
+        let found = Foreign::new(name, text, "gelu").unwrap().parity(&gpu, DType::F32).unwrap();
+        assert!(found.covered > 0 && found.wrong.is_empty() == right, "{name}: {found:?}");
+        assert!(right || found.wrong.iter().any(|wrong| wrong.contains("behind its end")), "{name}: {found:?}");
+    }
+}
+
+/// The same of workgroups whose size stands in an override, which wgpu does not look at.
+#[test]
+fn workgroups_beyond_the_device_are_refused() {
+    let Some(gpu) = common::gpu(Storage::F16Packed, false) else { return };
+    let text = |lanes: u32| GELU.replace("= 32u", &format!("= {lanes}u"));
+    let most = gpu.capabilities().workgroup_invocations;
+    let on = |lanes| Foreign::new("wide.wgsl", &text(lanes), "gelu").and_then(|text| text.on(gpu.capabilities()));
+    assert!(on(64).is_ok());
+    let said = on(2 * most).map(|text| text.name).unwrap_err().to_string();
+    assert!(said.contains(&format!("{} invocations", 2 * most)) && said.contains("wide.wgsl:8"), "{said}");
+}
+
 /// The gradients of keys and values in the same way.
 const BACKWARD_KEY: &str = "\
 @group(0) @binding(0) var<storage, read> qkv: array<Stored4>;
-@group(0) @binding(1) var<storage, read> grad: array<Stored4>;
-@group(0) @binding(2) var<storage, read> mask: array<f32>;
-@group(0) @binding(3) var<storage, read> lse: array<f32>;
-@group(0) @binding(4) var<storage, read> delta: array<f32>;
+@group(0) @binding(2) var<storage, read> grad: array<Stored4>;
+@group(0) @binding(3) var<storage, read> mask: array<f32>;
+@group(0) @binding(4) var<storage, read> lse: array<f32>;
 @group(0) @binding(5) var<storage, read_write> dqkv: array<Stored4>;
+@group(0) @binding(6) var<storage, read_write> delta: array<f32>;
 override ROWS_PER_GROUP: u32 = 32u;
 @compute @workgroup_size(ROWS_PER_GROUP)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,

@@ -19,8 +19,8 @@ override PRODUCTS: u32 = HANDED * WORKGROUP * PRODUCTS_ROW;
 var<workgroup> tiles: array<Staged, ENTRIES>;
 var<workgroup> handed: array<Handed, PRODUCTS>;
 
-// Rows that matrices take for so many: what is copied and weighted. In them rows past the end repeat the last one, behind them
-// lies what the blocks before have left, which gets into products that nobody reads.
+// Rows that matrices take for so many: what is copied and weighted. In them rows past the end repeat the last one; behind them lies
+// whatever was there before, which gets into products that nobody reads.
 fn whole(rows: u32) -> u32 { return (rows + MATRIX - 1u) / MATRIX * MATRIX; }
 
 // Copies `count` rows of a buffer, from a token on, behind cell `to` of the tiles: those of one head, whose first row starts at

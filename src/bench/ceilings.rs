@@ -19,7 +19,7 @@ pub struct Bandwidth {
     pub bytes: u64,
     /// Copy: bytes read plus bytes written, a second.
     pub copy: f64,
-    /// Read: bytes read a second.
+    /// Read: bytes read, and the few sums written, a second.
     pub read: f64,
 }
 

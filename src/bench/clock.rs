@@ -1,5 +1,6 @@
 //! Timing repeated work inside one submission, by the device's clock where it has one and by the wall.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use crate::device::{Context, between};
@@ -8,7 +9,7 @@ use crate::error::{Error, Result};
 /// Two readings of one piece of work, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reading {
-    /// Between two timestamps on the device; `None` without the feature.
+    /// Between two timestamps on the device; `None` without the feature, or from the first time on that they make no sense.
     pub gpu: Option<f64>,
     /// From submission to the device being idle.
     pub wall: f64,
@@ -35,6 +36,8 @@ pub trait Clock {
 pub struct DeviceClock {
     context: Context,
     stamps: Option<Stamps>,
+    /// Set when timestamps made no sense twice in a row: readings of two clocks are not to be mixed.
+    doubted: Cell<bool>,
 }
 
 impl DeviceClock {
@@ -43,18 +46,16 @@ impl DeviceClock {
     pub fn new(context: &Context) -> Self {
         let has = context.capabilities().timestamps;
         let stamps = context.wgpu().filter(|_| has).map(|(device, _)| Stamps::new(device));
-        Self { context: context.clone(), stamps }
+        Self { context: context.clone(), stamps, doubted: Cell::new(false) }
     }
 
     /// Whether the device has a clock of its own.
     #[must_use]
-    pub const fn has_gpu(&self) -> bool {
-        self.stamps.is_some()
+    pub fn has_gpu(&self) -> bool {
+        self.stamps.is_some() && !self.doubted.get()
     }
-}
 
-impl Clock for DeviceClock {
-    fn time(&self, count: usize, work: &mut dyn FnMut(usize) -> Result<()>) -> Result<Reading> {
+    fn once(&self, count: usize, work: &mut dyn FnMut(usize) -> Result<()>) -> Result<Reading> {
         self.context.wait()?;
         let Some((device, queue)) = self.context.wgpu() else {
             let start = Instant::now();
@@ -83,6 +84,21 @@ impl Clock for DeviceClock {
         // Errors of the device come out here.
         self.context.wait()?;
         Ok(Reading { gpu, wall: wall.as_secs_f64() })
+    }
+}
+
+impl Clock for DeviceClock {
+    fn time(&self, count: usize, work: &mut dyn FnMut(usize) -> Result<()>) -> Result<Reading> {
+        let mut reading = self.once(count, work)?;
+        if reading.gpu.is_none() && self.has_gpu() {
+            // A counter that began again has done so for long; one that is never written stays so.
+            reading = self.once(count, work)?;
+            self.doubted.set(reading.gpu.is_none());
+        }
+        if self.doubted.get() {
+            reading.gpu = None;
+        }
+        Ok(reading)
     }
 }
 

@@ -54,13 +54,17 @@ pub struct Comparison {
 /// `Error::Io`, `Error::Data` for a file that is none.
 pub fn read(path: &Path) -> Result<Report> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
-    let report: Report = serde_json::from_str(&text)
-        .map_err(|e| Error::data(path, format!("not a report of `mmae bench --json`: {e}")))?;
-    if report.schema != SCHEMA {
-        let reason = format!("schema {}, this program reads {SCHEMA}; measure again with one version", report.schema);
-        return Err(Error::data(path, reason));
+    let none = |e: serde_json::Error| Error::data(path, format!("not a report of `mmae bench --json`: {e}"));
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(none)?;
+    // Another schema has other fields: that is said, not the first one that is missing.
+    match value.get("schema").and_then(serde_json::Value::as_u64) {
+        Some(schema) if schema == u64::from(SCHEMA) => serde_json::from_value(value).map_err(none),
+        Some(schema) => {
+            let reason = format!("schema {schema}, this program reads {SCHEMA}; measure again with one version");
+            Err(Error::data(path, reason))
+        }
+        None => Err(Error::data(path, "not a report of `mmae bench --json`: it has no schema")),
     }
-    Ok(report)
 }
 
 fn apart(a: Quartiles, b: Quartiles) -> bool {

@@ -39,7 +39,7 @@ static CONTRACTS: [Contract; 17] = [
     ),
     contract(&["attention", "attention_cooperative"], Grid::Queries, &[]),
     contract(&["attention_backward_query", "attention_cooperative_backward_query"], Grid::Queries, &[]),
-    contract(&["attention_backward_key", "attention_cooperative_backward_key"], Grid::Queries, &[]),
+    contract(&["attention_backward_key", "attention_cooperative_backward_key"], Grid::Queries, &[("WHOLE", 0.0)]),
     contract(&["layernorm"], Grid::Rows, &[("AFFINE", 1.0)]),
     contract(&["layernorm_backward"], Grid::Rows, &[("AFFINE", 1.0), ("ADDED", 0.0)]),
     contract(&["softmax"], Grid::Rows, &[]),
@@ -54,7 +54,7 @@ static CONTRACTS: [Contract; 17] = [
     contract(
         &["column_sum"],
         Grid::Units("CELLS_PER_GROUP", &["chunks", "period", "cells"]),
-        &[("WEIGHTED", 0.0), ("ADDED", 0.0)],
+        &[("WEIGHTED", 0.0), ("ADDED", 0.0), ("PAIR", 0.0)],
     ),
     contract(&["masked_mse"], Grid::Units("CHUNKS_PER_GROUP", &["chunks"]), &[("ROW_MASK", 1.0), ("SAMPLE_MASK", 0.0)]),
 ];

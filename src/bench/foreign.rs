@@ -9,7 +9,7 @@ pub use super::contracts::likes;
 use super::contracts::{self, Contract, Grid};
 use crate::device::{
     Capabilities, Context, EpilogueKind, Fitted, Kernel, Lanes, Language, Matrix, Part, Source, Substitute, Variant,
-    parse, translate, validate,
+    parse, resolve, translate,
 };
 use crate::error::{Error, Result};
 use crate::kernels::ALL;
@@ -23,6 +23,8 @@ pub struct Foreign {
     pub like: &'static str,
     /// What a context takes.
     pub(crate) substitute: Arc<Substitute>,
+    /// Invocations of a workgroup.
+    invocations: u32,
 }
 
 impl Foreign {
@@ -39,17 +41,30 @@ impl Foreign {
     /// there.
     ///
     /// # Errors
-    /// `Error::Config` where the text wants matrices that the device has not; else as [`Foreign::new`].
+    /// `Error::Config` where the text wants matrices that the device has not, `Error::Kernel` where its workgroups are too large;
+    /// else as [`Foreign::new`].
     pub fn on(self, has: &Capabilities) -> Result<Self> {
         let Kernel { name, source, .. } = *self.substitute.kernel;
         if self.halves_only() && has.matrix.is_none() {
             return Err(Error::config("--wgsl", format!("{name} needs cooperative matrices; the device has none")));
         }
-        Self::with(name, source, self.like, (has.matrix.unwrap_or(Matrix::M16), has.subgroup_size))
+        let fitted = Self::with(name, source, self.like, (has.matrix.unwrap_or(Matrix::M16), has.subgroup_size))?;
+        // wgpu looks at this only where the number stands in the attribute itself.
+        let (wanted, allowed) = (fitted.invocations, has.workgroup_invocations);
+        if wanted > allowed {
+            return Err(Error::Kernel {
+                name: name.into(),
+                file: name.into(),
+                line: line_of(source, "@workgroup_size"),
+                message: format!("{wanted} invocations in a workgroup, the device allows {allowed}"),
+            });
+        }
+        Ok(Self { name: self.name, ..fitted })
     }
 
     fn with(path: &str, text: &str, like: &str, (matrix, subgroup): (Matrix, Option<u32>)) -> Result<Self> {
         let contract = contracts::find(like)?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         if !path.ends_with(".wgsl") {
             return Err(Error::config("--wgsl", format!("{path} does not end in .wgsl")));
         }
@@ -65,9 +80,13 @@ impl Foreign {
             twin: own.twin,
         }));
         let source = Source::join(kernel, plain(kernel, matrix), None);
+        let wanted = fields(&parse(&Source::join(own, plain(own, matrix), None))?);
+        if !text.contains("struct Params") && own.source.contains("struct Params") {
+            let message = format!("declare `struct Params` as {like} has it, with the fields {}", names(&wanted));
+            return Err(Error::Kernel { name: path.into(), file: path.into(), line: 1, message });
+        }
         let module = parse(&source)?;
         let fields = fields(&module);
-        let wanted = self::fields(&parse(&Source::join(own, plain(own, matrix), None))?);
         if fields != wanted {
             let message = format!("Params must be that of {like}: {}", names(&wanted));
             return Err(Error::Kernel {
@@ -78,7 +97,11 @@ impl Foreign {
             });
         }
         let fit = Fit::new(path, text, &module, contract, (fields, subgroup))?;
-        validate(&source)?;
+        // As large as the device's subgroups make them.
+        let declared = |name: &str| module.overrides.iter().any(|(_, o)| o.name.as_deref() == Some(name));
+        let lanes = subgroup.filter(|_| declared("SUBGROUP")).map(|lanes| ("SUBGROUP".to_owned(), f64::from(lanes)));
+        let (resolved, _) = resolve(&source, &lanes.into_iter().collect())?;
+        let invocations = resolved.entry_points.iter().map(|entry| entry.workgroup_size.iter().product()).max();
         let substitute = Substitute {
             of: contract.family,
             kernel,
@@ -86,7 +109,8 @@ impl Foreign {
             taken: AtomicU64::new(0),
         };
         let name = path.rsplit(['/', '\\']).next().unwrap_or(path).to_owned();
-        Ok(Self { name, like: contract.like, substitute: Arc::new(substitute) })
+        let invocations = invocations.unwrap_or(1);
+        Ok(Self { name, like: contract.like, substitute: Arc::new(substitute), invocations })
     }
 
     /// Whether the text takes tensors of halves alone: one with cooperative matrices.
@@ -172,9 +196,14 @@ fn parts(path: &str, text: &str, own: &[Part]) -> Result<Vec<Part>> {
     let Some((line, list)) =
         head.zip(1..).find_map(|(l, n)| Some((n, l.trim_start_matches('/').trim().strip_prefix("parts:")?)))
     else {
-        let shares = text.contains("fn place(");
+        // What a text calls and does not declare itself.
+        let calls = |name: &str| text.contains(&format!("{name}(")) && !text.contains(&format!("fn {name}("));
+        let shares = text.contains("fn place(") || calls("places");
         let serves = |part: &&Part| match part {
             Part::Loads | Part::Tile | Part::Attention => shares,
+            Part::AttentionKeys => shares && !text.contains("fn place("),
+            Part::AttentionDelta => calls("deltas"),
+            Part::Given => calls("show") || calls("hold"),
             Part::AttentionParams | Part::ProductParams => !text.contains("struct Params"),
             _ => true,
         };

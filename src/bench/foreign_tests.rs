@@ -48,7 +48,25 @@ fn mistakes_are_reported_with_file_and_line() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+    let marked = format!("\u{feff}{ADD}");
+    assert!(Foreign::new("my/add.wgsl", &marked, "add").is_ok(), "a byte order mark");
+    let bare = ADD.replace("struct Params {\n    cells: u32,\n}\n", "");
+    let said = Foreign::new("my/add.wgsl", &bare, "add").map(|f| f.name).unwrap_err().to_string();
+    assert!(said.contains("declare `struct Params` as add has it, with the fields cells"), "{said}");
     assert!(Foreign::new("my/add.txt", ADD, "add").is_err());
+}
+
+/// A kernel's own file is what a reader starts from: with what the contract wants declared it compiles, parts and all.
+#[test]
+fn a_kernels_own_file_takes_its_place() {
+    let names = ["TILE_ROWS", "TILE_COLUMNS", "ROWS_PER_GROUP", "CELLS_PER_GROUP", "CHUNKS_PER_GROUP"];
+    let wanted: String = names.iter().map(|name| format!("override {name}: u32 = 8u;\n")).collect();
+    let source = |like: &str| ALL.iter().find(|e| e.kernel.name == like).unwrap().kernel.source;
+    let failed: Vec<_> = likes()
+        .into_iter()
+        .filter_map(|like| Foreign::new("own.wgsl", &format!("{}{wanted}", source(like)), like).err())
+        .collect();
+    assert!(failed.is_empty(), "{failed:#?}");
 }
 
 #[test]

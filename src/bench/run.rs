@@ -20,7 +20,7 @@ use crate::tensor::Tensor;
 
 /// What to measure.
 pub struct Options<'a> {
-    /// Only cases whose kernel and label contain this.
+    /// Only cases whose kernel and label contain this, in large or small letters.
     pub filter: Option<String>,
     /// Storages of stored tensors.
     pub dtypes: Vec<DType>,
@@ -116,7 +116,7 @@ pub(super) fn every_case(
     tell: &mut dyn FnMut(Event<'_>),
 ) -> Result<()> {
     let bench = Bench { ctx, clock, options, ceilings };
-    for case in cases::all(options.shapes).iter().filter(|case| options.wants(case)) {
+    for case in &options.cases() {
         for &dtype in options.dtypes.iter().filter(|dtype| depends_on(case.kernel, **dtype)) {
             match bench.case(case, dtype)? {
                 Ok(rows) => {
@@ -134,8 +134,14 @@ pub(super) fn every_case(
 }
 
 impl Options<'_> {
+    /// The cases that they name.
+    #[must_use]
+    pub fn cases(&self) -> Vec<Case> {
+        cases::all(self.shapes).into_iter().filter(|case| self.wants(case)).collect()
+    }
+
     fn wants(&self, case: &Case) -> bool {
-        let named = self.filter.as_ref().is_none_or(|text| case.name().contains(text.as_str()));
+        let named = self.filter.as_ref().is_none_or(|text| case.name().to_lowercase().contains(&text.to_lowercase()));
         named && (self.texts.is_empty() || self.texts.iter().any(|text| text.like == case.kernel))
     }
 }

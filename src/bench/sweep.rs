@@ -9,7 +9,7 @@ use super::step::{finite, synthetic};
 use crate::device::Context;
 use crate::error::Result;
 use crate::train::config::RunConfig;
-use crate::train::plan::plan;
+use crate::train::plan::{bytes, plan};
 use crate::train::trainer::Trainer;
 
 /// What a sweep may use.
@@ -83,7 +83,10 @@ fn grow(
     for (size, config) in configs {
         let needs = plan(&config, Some(ctx.capabilities().clone()))?;
         let refused = needs.refused().map(|error| format!("{size} {of}: {error}"));
-        let dear = (needs.peak_bytes > limits.bytes).then(|| format!("{size} {of} need {} bytes", needs.peak_bytes));
+        let dear = (needs.peak_bytes > limits.bytes).then(|| {
+            let [needed, allowed] = [needs.peak_bytes, limits.bytes].map(|all| bytes(all as f64));
+            format!("{size} {of} need {needed}, --max-mib allows {allowed}")
+        });
         if let Some(reason) = refused.or(dear) {
             stopped = reason;
             break;
@@ -91,7 +94,7 @@ fn grow(
         // Five steps of a point, if it grows with its size.
         let last = points.last().map_or(0.0, |p| 1e-3 * p.ms * size as f64 / p.size as f64);
         if !points.is_empty() && start.elapsed().as_secs_f64() + 5.0 * last > limits.seconds {
-            stopped = format!("{size} {of} would take longer than allowed");
+            stopped = format!("{size} {of} would take longer than --max-seconds allows");
             break;
         }
         let (seconds, checked) = shortest(ctx, &config, agreement)?;
@@ -161,7 +164,10 @@ mod tests {
         let ctx = Context::cpu();
         let none =
             sweep(&ctx, &config, Limits { batch: 4, seconds: 1e9, bytes: 1 }, &mut Agreement::default()).unwrap();
-        assert!(none.iter().all(|growth| growth.points.is_empty() && growth.stopped.contains("bytes")), "{none:?}");
+        assert!(
+            none.iter().all(|growth| growth.points.is_empty() && growth.stopped.contains("--max-mib allows 1 B")),
+            "{none:?}"
+        );
         let some = grow(
             &ctx,
             "samples",

@@ -91,7 +91,10 @@ fn subjects(ctx: &Context, shapes: &Shapes, dtype: DType) -> Vec<Subject> {
     ctx.set_tuning(Tuning::new());
     let mut all: Vec<_> = products(shapes).into_iter().map(|p| of_product(ctx, p, dtype)).collect();
     all.extend(batches::products(ctx, shapes).map(|p| of_batch(ctx, p, dtype)));
-    all.extend(passes(shapes).into_iter().map(|p| of_attention(ctx, p, dtype)));
+    // Where one launch computes all gradients the two others are not launched.
+    let launched =
+        |p: &Heads| p.kind == attention_plan::Pass::Forward || !attention_plan::whole(ctx, &p.sizes(), dtype);
+    all.extend(passes(shapes).into_iter().filter(launched).map(|p| of_attention(ctx, p, dtype)));
     all
 }
 

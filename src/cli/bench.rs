@@ -10,7 +10,7 @@ use super::output::open_with;
 use super::{Common, print, print_json};
 use crate::bench::cases::{LARGE, M2AE, SIZES, Shapes};
 use crate::bench::clock::Effort;
-use crate::bench::compare::{compare, read};
+use crate::bench::compare::{Comparison, compare, read};
 use crate::bench::foreign::{Foreign, likes};
 use crate::bench::ladder;
 use crate::bench::report::{Report, Row};
@@ -78,13 +78,28 @@ impl Effects {
     fn file(&self, common: &Common) -> Result<Option<&Path>> {
         let Some(out) = &self.out else { return Ok(None) };
         if out.extension().is_none_or(|e| e != "json") {
-            let reason = format!("{} is neither a word of `mmae bench --help` nor a file *.json", out.display());
+            let reason = format!(
+                "{} is neither the one word of `mmae bench --help` nor the name of a report, which ends in .json",
+                out.display()
+            );
             return Err(Error::config("bench", reason));
         }
         if !common.json {
             return Err(Error::config("bench", format!("to write {}, say --json {0}", out.display())));
         }
+        has_folder(out)?;
         Ok(Some(out))
+    }
+}
+
+/// Refuses a file that could not be written, before anything is measured for it.
+fn has_folder(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder.filter(|folder| !folder.is_dir()) {
+        Some(folder) => {
+            Err(Error::config(path.display().to_string(), format!("there is no folder {}", folder.display())))
+        }
+        None => Ok(()),
     }
 }
 
@@ -105,7 +120,7 @@ struct Ladder {
 
 #[derive(clap::Args)]
 struct Kernels {
-    /// Only cases whose kernel and shapes contain this text, for example `matmul 1568`
+    /// Only cases whose kernel and shapes contain this text, for example `matmul 1568`; storage has a flag of its own
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
     /// Storage of tensors
@@ -235,12 +250,29 @@ fn finish(report: &Report, out: Option<&Path>, common: &Common) -> Result<()> {
     Err(Error::Check { what: "mmae bench".into(), detail })
 }
 
+/// Shows a comparison, or writes it where it is wanted.
+fn compared(found: &Comparison, out: Option<&Path>, common: &Common) -> Result<()> {
+    match out {
+        Some(path) => {
+            files::write(path, format!("{:#}\n", found.to_json()).as_bytes())?;
+            print(found.to_text())
+        }
+        None if common.json => print_json(&found.to_json()),
+        None => print(found.to_text()),
+    }
+}
+
 fn measure_kernels(args: &Kernels, common: &Common) -> Result<()> {
     if let Some([a, b]) = args.compare.as_deref() {
-        let found = compare(&read(a)?, &read(b)?);
-        return if common.json { print_json(&found.to_json()) } else { print(found.to_text()) };
+        return compared(&compare(&read(a)?, &read(b)?), args.effects.file(common)?, common);
     }
     let out = args.effects.file(common)?;
+    if let Some(path) = &args.svg {
+        if path.extension().is_none_or(|e| e != "svg") {
+            return Err(Error::config("--svg", format!("{} does not end in .svg", path.display())));
+        }
+        has_folder(path)?;
+    }
     let texts = texts(args)?;
     let context = args.effects.open(common)?;
     let dtypes = args.storage.dtypes();
@@ -255,6 +287,9 @@ fn measure_kernels(args: &Kernels, common: &Common) -> Result<()> {
         texts,
         command: command(),
     };
+    if options.cases().is_empty() {
+        return Err(Error::config("--filter", "no case has this in its name; leave it out to see all of them"));
+    }
     let loud = !common.json || out.is_some();
     let mut shown = Ok(());
     let report = run::kernels(&context, &options, &mut |event| {
@@ -268,8 +303,11 @@ fn measure_kernels(args: &Kernels, common: &Common) -> Result<()> {
         }
     })?;
     shown?;
-    if report.cases.is_empty() {
-        return Err(Error::config("--filter", "no case has this in its name; leave it out to see all of them"));
+    for text in options.texts.iter().filter(|text| report.cases.iter().all(|row| row.text != text.name)) {
+        super::log(&format!(
+            "warning: {} covers none of these cases; docs/bench.md says what it must declare",
+            text.name
+        ));
     }
     if loud {
         print(text::clock(&report))?;
@@ -292,7 +330,15 @@ fn texts(args: &Kernels) -> Result<Vec<Foreign>> {
             format!("needs --wgsl FILE; texts can stand in for {}", likes().join(", ")),
         ));
     }
-    args.wgsl.iter().map(load).collect()
+    let mut texts = args.wgsl.iter().map(load).collect::<Result<Vec<_>>>()?;
+    // Files of one name in two folders are called by their paths.
+    let names: Vec<_> = texts.iter().map(|text| text.name.clone()).collect();
+    for (text, path) in texts.iter_mut().zip(&args.wgsl) {
+        if names.iter().filter(|name| **name == text.name).count() > 1 {
+            text.name = path.display().to_string();
+        }
+    }
+    Ok(texts)
 }
 
 /// Lets only texts pass that agree with the twin in every test case of the kernel that they cover, with bounds checked

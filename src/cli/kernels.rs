@@ -18,6 +18,9 @@ pub struct Args {
     /// Print the text of this kernel
     #[arg(long, value_name = "NAME")]
     print: Option<String>,
+    /// Only the kernel's own file, without the parts: what to start a text of your own from
+    #[arg(long, requires = "print", conflicts_with_all = ["storage", "epilogue", "lanes", "to"])]
+    own: bool,
     /// How stored tensors lie in memory
     #[arg(long, requires = "print", value_parser = storages())]
     storage: Option<Storage>,
@@ -141,6 +144,7 @@ fn show(kernel: &'static Kernel, args: &Args, common: &Common) -> Result<()> {
     };
     let source = Source::join(kernel, variant, None);
     let translation = match args.to {
+        None if args.own => Translation::Text(kernel.source.to_owned()),
         None => Translation::Text(source.text),
         Some(language) => translate(&source, language)?,
     };

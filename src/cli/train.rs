@@ -92,22 +92,32 @@ fn configuration(args: &Args) -> Result<RunConfig> {
 /// Says what a part of a run did: for `train` and `resume`.
 pub(super) fn finish(common: &Common, context: &Context, run: &Run, summary: &Summary) -> Result<()> {
     let folder = run.dir.root();
+    // A part that had nothing to do has seen no loss.
+    let looked = summary.last.step > 0;
     if common.json {
-        let losses: serde_json::Map<_, _> =
-            summary.last.losses.named().into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect();
+        let seen = |value: f64| if looked { json!(value) } else { json!(null) };
+        let losses: serde_json::Map<_, _> = summary
+            .last
+            .losses
+            .named()
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), seen((*value).into())))
+            .collect();
         return print_json(&json!({
             "run": folder,
             "adapter": context.capabilities().adapter,
             "step": summary.step,
             "seconds": summary.seconds,
-            "samples_per_second": summary.last.samples_per_second,
+            "samples_per_second": seen(summary.last.samples_per_second),
             "losses": losses,
             "checkpoint": run.dir.latest()?,
         }));
     }
     let (step, losses) = (summary.step, &summary.last.losses);
     let (time, rate) = (duration(summary.seconds), summary.last.samples_per_second);
-    print(format_args!("step {step}, loss {:.4}, {time}, {rate:.1} samples/s", losses.total))?;
+    if looked {
+        print(format_args!("step {step}, loss {:.4}, {time}, {rate:.1} samples/s", losses.total))?;
+    }
     print(format_args!("checkpoint {}", run.dir.latest()?.display()))?;
     print(format_args!("samples    {}", run.dir.sample_path(step).display()))?;
     print(format_args!("curve      {}", run.dir.plot_path().display()))

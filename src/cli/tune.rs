@@ -52,16 +52,25 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     })?;
     printed?;
     let (kept, classes) = (choices.len(), findings.len());
+    let mut others = 0;
     if !args.dry {
-        Table::new(&ctx, choices).save(&path)?;
+        // What earlier runs found for other classes stays; a table that cannot be used any more does not.
+        let mut all = Table::load(&ctx, &path).map(|table| table.choices).unwrap_or_default();
+        all.retain(|class, _| findings.iter().all(|found| found.class != *class));
+        others = all.len();
+        all.extend(choices);
+        Table::new(&ctx, all).save(&path)?;
     }
     if common.json {
         let all: Vec<_> = findings.iter().map(to_json).collect();
         let adapter = &ctx.capabilities().adapter;
         return print_json(&json!({ "adapter": adapter, "table": path, "written": !args.dry, "classes": all }));
     }
-    let place = if args.dry { "not written".to_owned() } else { format!("in {}", path.display()) };
-    print(format_args!("{kept} of {classes} classes have a faster variant; the table is {place}"))
+    print(format_args!("{kept} of {classes} classes have a faster variant"))?;
+    if args.dry {
+        return print("the table is left as it is");
+    }
+    print(format_args!("the table is {}, with {others} more choices of earlier runs for other classes", path.display()))
 }
 
 fn line(found: &Finding) -> String {

@@ -28,6 +28,8 @@ pub struct Capabilities {
     pub matrix: Option<Matrix>,
     /// Workgroup memory, in bytes.
     pub workgroup_bytes: u32,
+    /// Invocations that a workgroup may have.
+    pub workgroup_invocations: u32,
     /// Parameters inside the command (else a uniform ring).
     pub immediates: bool,
     /// Compiled pipelines can be kept for the next process (else the driver keeps them or not).
@@ -46,7 +48,9 @@ impl Capabilities {
     pub(super) fn of(adapter: &wgpu::Adapter, features: wgpu::Features, limits: &wgpu::Limits) -> Self {
         let info = adapter.get_info();
         let listed = listed(&adapter.cooperative_matrix_properties());
-        let subgroup_size = features.contains(wgpu::Features::SUBGROUP).then(|| one_size(&info, listed)).flatten();
+        let sizes = (info.subgroup_min_size, info.subgroup_max_size);
+        let subgroup_size =
+            one_size(info.backend, sizes, listed).filter(|_| features.contains(wgpu::Features::SUBGROUP));
         let native = features.contains(wgpu::Features::SHADER_F16);
         let cooperative = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) && native;
         Self {
@@ -61,6 +65,7 @@ impl Capabilities {
             int64: features.contains(wgpu::Features::SHADER_INT64),
             matrix: listed.filter(|_| cooperative && subgroup_size.is_some()),
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
+            workgroup_invocations: limits.max_compute_invocations_per_workgroup,
             immediates: features.contains(wgpu::Features::IMMEDIATES) && limits.max_immediate_size >= 128,
             pipeline_cache: features.contains(wgpu::Features::PIPELINE_CACHE),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
@@ -83,6 +88,7 @@ impl Capabilities {
             int64: false,
             matrix: None,
             workgroup_bytes: 16 << 10,
+            workgroup_invocations: 256,
             immediates: true,
             pipeline_cache: false,
             timestamps: false,
@@ -109,11 +115,11 @@ impl Capabilities {
 /// Invocations of a subgroup, where all have the same number. wgpu says 4 to 64 of every Metal device; those that have matrices of
 /// 8 x 8 are Apple's own, of 32 lanes (Metal feature set tables: SIMD-scoped matrix operations from the family Apple7 on). The
 /// self-test of the kernels with matrices stands behind that.
-fn one_size(info: &wgpu::AdapterInfo, matrix: Option<Matrix>) -> Option<u32> {
-    if info.backend == wgpu::Backend::Metal && matrix == Some(Matrix::M8) {
+fn one_size(backend: wgpu::Backend, (least, most): (u32, u32), matrix: Option<Matrix>) -> Option<u32> {
+    if backend == wgpu::Backend::Metal && matrix == Some(Matrix::M8) {
         return Some(32);
     }
-    (info.subgroup_min_size == info.subgroup_max_size).then_some(info.subgroup_max_size)
+    (least == most).then_some(most)
 }
 
 /// The larger size of cooperative matrices that the adapter lists for f16 in, f32 out. The feature alone says only that there is
@@ -132,6 +138,20 @@ fn listed(properties: &[wgpu::CooperativeMatrixProperties]) -> Option<Matrix> {
 mod tests {
     use super::*;
     use wgpu::CooperativeScalarType::{F16, F32};
+
+    #[test]
+    fn subgroups_have_one_size_or_none() {
+        use wgpu::Backend::{Metal, Vulkan};
+        let table = [
+            (Vulkan, (32, 32), None, Some(32)),
+            (Vulkan, (32, 64), Some(Matrix::M16), None),
+            (Metal, (4, 64), Some(Matrix::M8), Some(32)),
+            (Metal, (4, 64), None, None),
+        ];
+        for (backend, sizes, matrix, want) in table {
+            assert_eq!(one_size(backend, sizes, matrix), want, "{backend:?} {sizes:?} {matrix:?}");
+        }
+    }
 
     #[test]
     fn only_an_exact_match_is_taken() {

@@ -43,6 +43,12 @@ pub enum Part {
     AttentionParams,
     /// Their products in registers. After [`Part::Loads`].
     Attention,
+    /// Products of rows of outputs and of their gradients.
+    AttentionDelta,
+    /// Operands and results of the gradients of keys and values. After [`Part::Attention`] and [`Part::Given`].
+    AttentionKeys,
+    /// Matrices of eight invocations shown to all of them: which of two files, the device's subgroups decide.
+    Given,
     /// Their products through cooperative matrices. After [`Part::Matrix`].
     AttentionMatrix,
     /// Parameters of the kernels of a product.
@@ -84,6 +90,16 @@ impl Part {
             }
             (Self::Philox, _) => ("parts/philox.wgsl", include_str!("../../shaders/parts/philox.wgsl")),
             (Self::Attention, _) => ("parts/attention.wgsl", include_str!("../../shaders/parts/attention.wgsl")),
+            (Self::AttentionDelta, _) => {
+                ("parts/attention_delta.wgsl", include_str!("../../shaders/parts/attention_delta.wgsl"))
+            }
+            (Self::AttentionKeys, _) => {
+                ("parts/attention_keys.wgsl", include_str!("../../shaders/parts/attention_keys.wgsl"))
+            }
+            (Self::Given, Lanes::Any) => ("parts/given_any.wgsl", include_str!("../../shaders/parts/given_any.wgsl")),
+            (Self::Given, Lanes::Eight) => {
+                ("parts/given_eight.wgsl", include_str!("../../shaders/parts/given_eight.wgsl"))
+            }
             (Self::AttentionParams, _) => {
                 ("parts/attention_params.wgsl", include_str!("../../shaders/parts/attention_params.wgsl"))
             }
@@ -105,7 +121,7 @@ impl Part {
     /// Whether two files stand for this part, one of them for subgroups of eight lanes.
     #[must_use]
     pub const fn has_lanes(self) -> bool {
-        matches!(self, Self::Cells | Self::Loads | Self::Reduce)
+        matches!(self, Self::Cells | Self::Loads | Self::Reduce | Self::Given)
     }
 }
 
@@ -303,7 +319,7 @@ impl Matrix {
 }
 
 /// Whether a text is for processors that play GPU with subgroups of eight lanes: which of two files stands for
-/// [`Part::Cells`], [`Part::Loads`] and [`Part::Reduce`].
+/// [`Part::Cells`], [`Part::Loads`], [`Part::Reduce`] and [`Part::Given`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lanes {
     /// Any subgroups, or none.

@@ -52,6 +52,7 @@ pub(crate) use staging::Staged;
 pub use timing::Timing;
 pub(crate) use timing::between;
 pub(crate) use translate::parse;
+pub(crate) use translate::resolve;
 pub use translate::{Language, Translation, translate, validate};
 pub use tuning::Tuning;
 pub use twin::Twin;

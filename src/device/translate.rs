@@ -1,6 +1,6 @@
 //! Translating a kernel's text without a device: validation, and the SPIR-V, Metal and HLSL that a driver would be given.
 
-use naga::back::{hlsl, msl, pipeline_constants::process_overrides, spv};
+use naga::back::{PipelineConstants, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use naga::{Module, ShaderStage};
 
@@ -67,6 +67,14 @@ pub(crate) fn parse(source: &Source) -> Result<Module> {
 /// # Errors
 /// `Error::Kernel` with the file and line that the reader has open.
 pub fn validate(source: &Source) -> Result<(Module, ModuleInfo)> {
+    resolve(source, &PipelineConstants::default())
+}
+
+/// The same with some overrides at other values.
+///
+/// # Errors
+/// As [`validate`].
+pub fn resolve(source: &Source, constants: &PipelineConstants) -> Result<(Module, ModuleInfo)> {
     let module = parse(source)?;
     let mut validator = Validator::new(ValidationFlags::all(), CAPABILITIES);
     validator.subgroup_stages(ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
@@ -74,7 +82,7 @@ pub fn validate(source: &Source) -> Result<(Module, ModuleInfo)> {
         let line = error.location(&source.text).map_or(0, |place| place.line_number);
         explain(source, line, error.emit_to_string(&source.text))
     })?;
-    let (module, info) = process_overrides(&module, &info, Some((ShaderStage::Compute, "main")), &Default::default())
+    let (module, info) = process_overrides(&module, &info, Some((ShaderStage::Compute, "main")), constants)
         .map_err(|error| explain(source, 0, error.to_string()))?;
     Ok((module.into_owned(), info.into_owned()))
 }

@@ -2,7 +2,7 @@
 //!
 //! The device layer does not know what a class or a choice means; the kernel that asks does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -17,6 +17,8 @@ pub type Tuning = BTreeMap<String, String>;
 pub(super) struct Tuned {
     any: AtomicBool,
     choices: Mutex<Arc<Tuning>>,
+    /// Classes that launches have asked for.
+    asked: Mutex<BTreeSet<String>>,
 }
 
 impl Context {
@@ -32,6 +34,14 @@ impl Context {
         let tuned = &self.0.tuned;
         tuned.any.store(!choices.is_empty(), Ordering::Relaxed);
         *lock(&tuned.choices) = Arc::new(choices);
+        lock(&tuned.asked).clear();
+    }
+
+    /// Of how many classes that launches have asked for there is a choice, and how many they were, since the choices were set.
+    #[must_use]
+    pub fn tuning_met(&self) -> (usize, usize) {
+        let (choices, asked) = (self.tuning(), lock(&self.0.tuned.asked));
+        (asked.iter().filter(|class| choices.contains_key(*class)).count(), asked.len())
     }
 
     /// The choice for a class; `class` is only called where there are choices.
@@ -41,6 +51,8 @@ impl Context {
             return None;
         }
         let class = class();
-        lock(&tuned.choices).get(&class).cloned()
+        let choice = lock(&tuned.choices).get(&class).cloned();
+        lock(&tuned.asked).insert(class);
+        choice
     }
 }

@@ -15,13 +15,13 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "attention_backward_query",
     source: include_str!("../../shaders/attention_backward_query.wgsl"),
-    parts: &[Part::Grid, Part::AttentionParams, Part::Loads, Part::Attention],
+    parts: &[Part::Grid, Part::AttentionParams, Part::Loads, Part::Attention, Part::AttentionDelta],
     bindings: BINDINGS,
     epilogues: false,
     twin,
 };
 
-/// What every kernel of this pass binds.
+/// What every kernel of the backward pass binds.
 pub(super) const BINDINGS: &[Binding] = &[
     Binding::stored("qkv"),
     Binding::stored("o"),
@@ -93,6 +93,12 @@ pub(super) struct Backward {
 }
 
 impl Backward {
+    /// From a launch with [`BINDINGS`].
+    pub fn new(t: &Twin<'_>, p: Params) -> Self {
+        let (qkv, grad) = (Rows::new(t.f32(0), 3, p), Rows::new(t.f32(2), 1, p));
+        Self { p, qkv, grad, mask: (p.masked != 0).then(|| t.f32(3)), lse: t.f32(4), delta: t.f32(6) }
+    }
+
     /// `P[i,j] and dS[i,j]`.
     pub fn pair(&self, head: usize, i: usize, j: usize) -> (f64, f64) {
         if !counts(self.mask.as_deref(), &self.p, head, j) {
@@ -107,7 +113,8 @@ impl Backward {
     }
 }
 
-pub(super) fn twin(t: &mut Twin<'_>) -> Result<()> {
+/// delta, the gradient of the queries, and what else a launch with [`BINDINGS`] reads.
+pub(super) fn of_queries(t: &Twin<'_>) -> (Backward, Rows) {
     let p: Params = t.params();
     let (o, grad) = (Rows::new(t.f32(1), 1, p), Rows::new(t.f32(2), 1, p));
     let mut delta = vec![0.0; t.f32(6).len()];
@@ -117,8 +124,7 @@ pub(super) fn twin(t: &mut Twin<'_>) -> Result<()> {
             delta[at] = dot(o.row(0, head, i), grad.row(0, head, i)) as f32;
         }
     }
-    let (qkv, mask) = (Rows::new(t.f32(0), 3, p), (p.masked != 0).then(|| t.f32(3)));
-    let b = Backward { p, qkv, grad, mask, lse: t.f32(4), delta };
+    let b = Backward { delta, ..Backward::new(t, p) };
     let mut dqkv = Rows::new(t.f32(5), 3, p);
     for head in 0..p.batches as usize {
         for i in 0..p.tokens as usize {
@@ -129,6 +135,11 @@ pub(super) fn twin(t: &mut Twin<'_>) -> Result<()> {
             dqkv.put(Q, head, i, &sum);
         }
     }
+    (b, dqkv)
+}
+
+pub(super) fn twin(t: &mut Twin<'_>) -> Result<()> {
+    let (b, dqkv) = of_queries(t);
     t.put_f32(5, dqkv.into_values());
     t.put_f32(6, b.delta);
     Ok(())

@@ -1,7 +1,7 @@
 //! Gradients of attention's keys and values in halves through the device's cooperative matrices.
 
 use super::attention_backward_key::{self, launch_as};
-use super::attention_backward_query::backward_cases;
+use super::attention_backward_query::{BINDINGS, backward_cases};
 use super::attention_cooperative::{SIZES, case_plan};
 use crate::device::{Kernel, Part};
 use crate::kernels::{Case, Fault, samples};
@@ -12,7 +12,7 @@ pub static KERNEL: Kernel = Kernel {
     name: "attention_cooperative_backward_key",
     source: include_str!("../../shaders/attention_cooperative_backward_key.wgsl"),
     parts: &[Part::Matrix, Part::Handed, Part::AttentionParams, Part::AttentionMatrix],
-    bindings: attention_backward_key::BINDINGS,
+    bindings: BINDINGS,
     epilogues: false,
     twin: attention_backward_key::twin,
 };

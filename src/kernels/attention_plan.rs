@@ -8,12 +8,12 @@ use super::{
     attention, attention_backward_key, attention_backward_query, attention_cooperative,
     attention_cooperative_backward_key, attention_cooperative_backward_query,
 };
-use crate::device::{Context, Kernel, Launch, View};
+use crate::device::{Context, Kernel, Lanes, Launch, View};
 use crate::error::{Error, Result};
 use crate::shape::DType;
 use crate::tensor::Tensor;
 
-/// The three launches that compute products of attention.
+/// The launches that compute products of attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
     /// o, and the log-sum-exp of each row.
@@ -22,10 +22,12 @@ pub enum Pass {
     Query,
     /// Gradients of the keys and of the values.
     Key,
+    /// All three gradients: see [`whole`].
+    Whole,
 }
 
 impl Pass {
-    /// All of them.
+    /// Those whose variants are measured.
     pub const ALL: [Self; 3] = [Self::Forward, Self::Query, Self::Key];
 
     const fn name(self) -> &'static str {
@@ -33,6 +35,7 @@ impl Pass {
             Self::Forward => "forward",
             Self::Query => "query",
             Self::Key => "key",
+            Self::Whole => "whole",
         }
     }
 }
@@ -137,32 +140,27 @@ impl Plan {
         known.map_or_else(|| Self::by_rule(ctx, pass, sizes, dtype), |(_, plan)| plan)
     }
 
-    fn by_rule(ctx: &Context, pass: Pass, sizes: &Sizes, dtype: DType) -> Self {
+    /// The plan that follows from shapes and abilities alone.
+    pub(super) fn by_rule(ctx: &Context, pass: Pass, sizes: &Sizes, dtype: DType) -> Self {
         let software = ctx.capabilities().software;
-        if let Some(tile) = cooperative(ctx, sizes, dtype) {
+        if let Some(tile) = cooperative(ctx, sizes, dtype).filter(|_| pass != Pass::Whole) {
             return Self::Cooperative(tile);
         }
         // Wide blocks pay off where there are many rows. On GPUs their registers are missing elsewhere, but the forward pass, with
         // one matrix of scores, has some left: with eight keys it reads its own rows half as often.
         let block = match sizes.tokens {
             16.. if !software && pass == Pass::Forward => 8,
-            _ if !software => 4,
+            _ if !software && pass != Pass::Whole => 4,
             0..16 => 4,
             16..64 => 8,
             _ => 16,
         };
         let slice = match (software, pass) {
-            (true, _) => 16,
+            (true, _) | (_, Pass::Whole) => 16,
             (false, Pass::Key) => 4,
             (false, _) => 8,
         };
-        let workgroup = match ctx.capabilities().subgroup_size {
-            _ if software => 8,
-            // Half of a subgroup of 64 would stand idle.
-            Some(64) => 64,
-            _ => 32,
-        };
-        Self::registers(sizes, slice, block, workgroup)
+        Self::registers(sizes, slice, block, if pass == Pass::Whole { 8 } else { workgroup(ctx) })
     }
 
     /// The slice is cut down to what a row has.
@@ -175,10 +173,10 @@ impl Plan {
         match (self, pass) {
             (Self::Registers { .. }, Pass::Forward) => &attention::KERNEL,
             (Self::Registers { .. }, Pass::Query) => &attention_backward_query::KERNEL,
-            (Self::Registers { .. }, Pass::Key) => &attention_backward_key::KERNEL,
+            (Self::Registers { .. }, Pass::Key | Pass::Whole) => &attention_backward_key::KERNEL,
             (Self::Cooperative(_), Pass::Forward) => &attention_cooperative::KERNEL,
             (Self::Cooperative(_), Pass::Query) => &attention_cooperative_backward_query::KERNEL,
-            (Self::Cooperative(_), Pass::Key) => &attention_cooperative_backward_key::KERNEL,
+            (Self::Cooperative(_), Pass::Key | Pass::Whole) => &attention_cooperative_backward_key::KERNEL,
         }
     }
 
@@ -197,7 +195,8 @@ impl Plan {
             Self::Cooperative(tile) => (1, tile.workgroup, tile.matrix.size()),
         };
         let (batches, cells) = (sizes.samples * sizes.heads, sizes.cells());
-        let (tiles, slices) = (sizes.tokens.div_ceil(rows_each * workgroup), cells.div_ceil(slice));
+        let tiles = if pass == Pass::Whole { 1 } else { sizes.tokens.div_ceil(rows_each * workgroup) };
+        let slices = cells.div_ceil(slice);
         let params = Params {
             batches: batches as u32,
             heads: sizes.heads as u32,
@@ -214,14 +213,19 @@ impl Plan {
             Pass::Forward => (1, 1),
             Pass::Query => (2, 1),
             Pass::Key => (2, 2),
+            Pass::Whole => (2, 3),
         };
         let one = 8.0 * (batches * sizes.tokens * sizes.tokens * cells) as f64;
         let launch = Launch::new(self.kernel(pass)).tensors(tensors).params(&params);
-        let launch = match self {
-            Self::Registers { block, .. } => launch
+        let launch = match (self, pass) {
+            (Self::Registers { block, .. }, Pass::Key | Pass::Whole) => launch
                 .constant("SLICE", slice as f64)
-                .constant(if pass == Pass::Key { "QUERIES" } else { "KEYS" }, *block as f64),
-            Self::Cooperative(tile) => {
+                .constant("QUERIES", *block as f64)
+                .constant("WHOLE", f64::from(pass == Pass::Whole)),
+            (Self::Registers { block, .. }, _) => {
+                launch.constant("SLICE", slice as f64).constant("KEYS", *block as f64)
+            }
+            (Self::Cooperative(tile), _) => {
                 launch.constant("SUBGROUP", tile.subgroup as f64).constant("WIDTH", tile.width(sizes.width) as f64)
             }
         };
@@ -230,6 +234,32 @@ impl Plan {
             .groups(batches * tiles * slices)
             .flops(one * (products + results) as f64)
             .run(ctx)
+    }
+}
+
+/// Whether one launch computes all three gradients: five products instead of the seven of two launches, but one workgroup for each
+/// head, and sums that pass through memory. For processors that play GPU, in f32, where heads keep the cores busy; what was
+/// measured for the two launches is not asked for then.
+#[must_use]
+pub fn whole(ctx: &Context, sizes: &Sizes, dtype: DType) -> bool {
+    // As many as a reduced step of `bench step` has, so that it tries this launch too.
+    const BUSY: usize = 4;
+    ctx.capabilities().lanes() == Lanes::Eight
+        && dtype == DType::F32
+        && sizes.padded() <= WIDEST_WHOLE
+        && sizes.samples * sizes.heads >= BUSY
+}
+
+/// Widest head of such a launch: two cells of a query for each of eight invocations.
+pub(super) const WIDEST_WHOLE: usize = 64;
+
+/// Invocations of a workgroup of the kernels in registers.
+fn workgroup(ctx: &Context) -> usize {
+    match ctx.capabilities().subgroup_size {
+        _ if ctx.capabilities().software => 8,
+        // Half of a subgroup of 64 would stand idle.
+        Some(64) => 64,
+        _ => 32,
     }
 }
 
@@ -251,7 +281,7 @@ pub fn class(pass: Pass, sizes: &Sizes, dtype: DType) -> String {
 /// What may compute the passes on this context's device, each with its name in a table of measured choices.
 #[must_use]
 pub fn variants(ctx: &Context, sizes: &Sizes, dtype: DType) -> Vec<(String, Plan)> {
-    let (table, workgroup) = if ctx.capabilities().software { (ON_SOFTWARE, 8) } else { (ON_HARDWARE, 32) };
+    let (table, workgroup) = (if ctx.capabilities().software { ON_SOFTWARE } else { ON_HARDWARE }, workgroup(ctx));
     let named = |plan: Plan| (plan.to_string(), plan);
     let cut = table.into_iter().map(|(slice, block)| Plan::registers(sizes, slice, block, workgroup));
     let mut all: Vec<_> = cut.chain(cooperative(ctx, sizes, dtype).map(Plan::Cooperative)).map(named).collect();
@@ -285,6 +315,7 @@ mod tests {
         let sizes = |tokens, width| Sizes { samples: 1, heads: 1, tokens, width };
         let host = Context::cpu().capabilities().clone();
         let gpu = Capabilities { software: false, ..host.clone() };
+        let wide = Capabilities { subgroup_size: Some(64), ..gpu.clone() };
         let matrices = |matrix, workgroup_bytes| {
             let (matrix, subgroup_size) = (Some(matrix), Some(32));
             Capabilities { matrix, subgroup_size, workgroup_bytes, ..gpu.clone() }
@@ -293,10 +324,13 @@ mod tests {
         let table = [
             (&host, Pass::Forward, sizes(196, 64), DType::F32, "registers 16x16x8"),
             (&host, Pass::Key, sizes(20, 24), DType::F32, "registers 8x8x8"),
+            (&host, Pass::Whole, sizes(196, 64), DType::F32, "registers 16x16x8"),
             (&host, Pass::Query, sizes(5, 4), DType::F16, "registers 4x4x8"),
-            (&gpu, Pass::Forward, sizes(196, 64), DType::F16, "registers 8x4x32"),
+            (&gpu, Pass::Forward, sizes(196, 64), DType::F16, "registers 8x8x32"),
+            (&gpu, Pass::Forward, sizes(9, 64), DType::F16, "registers 8x4x32"),
+            (&wide, Pass::Query, sizes(196, 64), DType::F16, "registers 8x4x64"),
             (&gpu, Pass::Key, sizes(196, 64), DType::F16, "registers 4x4x32"),
-            (&h200, Pass::Forward, sizes(196, 64), DType::F32, "registers 8x4x32"),
+            (&h200, Pass::Forward, sizes(196, 64), DType::F32, "registers 8x8x32"),
             (&h200, Pass::Forward, sizes(196, 64), DType::F16, "cooperative 16x16x16 64"),
             (&h200, Pass::Key, sizes(196, 128), DType::F16, "cooperative 16x16x16 32"),
             (&apple, Pass::Query, sizes(196, 64), DType::F16, "cooperative 8x8x8 64"),
@@ -311,5 +345,23 @@ mod tests {
             }
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn one_launch_for_all_gradients_where_it_pays() {
+        let host = Context::cpu().capabilities().clone();
+        let eight = Capabilities { subgroup_size: Some(8), int64: true, ..host };
+        let gpu = Capabilities { software: false, ..eight.clone() };
+        let sizes = |heads, width| Sizes { samples: 2, heads, tokens: 50, width };
+        let table = [
+            (&eight, sizes(2, 64), DType::F32, true),
+            (&eight, sizes(1, 64), DType::F32, false),
+            (&eight, sizes(8, 65), DType::F32, false),
+            (&eight, sizes(8, 64), DType::F16, false),
+            (&gpu, sizes(8, 64), DType::F32, false),
+        ];
+        for (has, sizes, dtype, want) in table {
+            assert_eq!(whole(&Context::dry(Some(has.clone())), &sizes, dtype), want, "{sizes:?} {dtype}");
+        }
     }
 }

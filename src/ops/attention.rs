@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::kernels::attention_backward_query::Inputs;
 use crate::kernels::attention_plan::Sizes;
-use crate::kernels::{attention, attention_backward_key, attention_backward_query, pad_heads};
+use crate::kernels::{attention, attention_backward_key, pad_heads};
 use crate::tape::{Needs, Op, Tape, Var};
 use crate::tensor::Tensor;
 
@@ -60,8 +60,7 @@ impl Op for Attention {
         let grad = in_cells(sizes, grad)?;
         let dqkv = Tensor::empty(ctx, qkv.dims(), qkv.dtype())?;
         let inputs = Inputs { qkv, o, grad: &grad, mask: key_mask.as_ref(), lse };
-        let delta = attention_backward_query::launch(ctx, sizes, &inputs, &dqkv)?;
-        attention_backward_key::launch(ctx, sizes, &inputs, &delta, &dqkv)?;
+        attention_backward_key::launch_all(ctx, sizes, &inputs, &dqkv)?;
         Ok(vec![Some(cut_back(sizes, &dqkv)?)])
     }
 }

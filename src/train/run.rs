@@ -163,6 +163,15 @@ impl Run {
             self.trainer.step_prepared(batch)?;
             let step = self.trainer.step_number();
             report(Event::Step { step, stop });
+            if step == from + 1 && self.trainer.config().train.tuned {
+                let said = match ctx.tuning_met() {
+                    _ if ctx.tuning().is_empty() => "tuned: the table holds no choice, all goes by rule".to_owned(),
+                    (met, all) => {
+                        format!("tuned: the table has a choice for {met} of {all} classes of products and attention")
+                    }
+                };
+                self.note(report, &said)?;
+            }
             for reason in loader.skipped().iter().skip(told) {
                 self.note(report, &format!("skipped a record: {reason}"))?;
             }

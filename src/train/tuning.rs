@@ -65,10 +65,13 @@ impl Table {
     /// Reads a table for this context's device.
     ///
     /// # Errors
-    /// `Error::Io` when it cannot be read; `Error::Data` when it is damaged, or of another device or version.
+    /// `Error::Io` when it cannot be read; `Error::Data` when it is not there, damaged, or of another device or version.
     pub fn load(ctx: &Context, path: &Path) -> Result<Self> {
-        let text = files::read_text(path)?;
         let advice = "measure again with `mmae tune`, or go on without: train.tuned=false";
+        if !path.exists() {
+            return Err(Error::data(path, format!("is not there; {advice}")));
+        }
+        let text = files::read_text(path)?;
         let table: Self = serde_json::from_str(&text)
             .map_err(|e| Error::data(path, format!("is no table of measured choices ({e}); {advice}")))?;
         if table.hash != table.sum() {
@@ -105,7 +108,7 @@ pub fn cache_path(has: &Capabilities) -> Result<PathBuf> {
 pub fn cached(ctx: &Context) -> Result<Table> {
     let path = cache_path(ctx.capabilities())?;
     if !path.exists() {
-        let reason = format!("there is no {}; measure first with `mmae tune`", path.display());
+        let reason = format!("there is no {}; measure first with `mmae tune`, or leave tuning off", path.display());
         return Err(Error::config("train.tuned", reason));
     }
     Table::load(ctx, &path)

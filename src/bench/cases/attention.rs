@@ -1,4 +1,4 @@
-//! Attention: forward, and the two kernels of the gradient.
+//! Attention: forward, the two kernels of the gradient, and the whole backward pass as training has it.
 
 use super::Shapes;
 use crate::bench::case::{Case, Check, Make, Work};
@@ -25,7 +25,9 @@ pub(crate) struct Heads {
 }
 
 pub(super) fn cases(shapes: &Shapes) -> Vec<Case> {
-    passes(shapes).into_iter().map(Heads::case).collect()
+    let passes = passes(shapes);
+    let whole = passes.first().map(|first| Heads { kind: Pass::Whole, ..*first });
+    passes.into_iter().chain(whole).map(Heads::case).collect()
 }
 
 /// The passes behind the cases, the forward one first.
@@ -53,9 +55,13 @@ impl Heads {
             Pass::Forward => ("attention", "", 2, 4),
             Pass::Query => ("attention_backward_query", " dQ", 3, 6),
             Pass::Key => ("attention_backward_key", " dK, dV", 4, 6),
+            // The backward pass as training has it: one launch, or the two above.
+            Pass::Whole => ("attention_backward_key", " dQ, dK, dV", 5, 8),
         };
         let make: Make = Box::new(move |ctx, dtype, seed| self.work(ctx, dtype, seed));
-        let small = Self { samples: 1, heads: self.heads.min(2), ..self };
+        // One launch for all gradients is for four heads and more.
+        let heads = if self.kind == Pass::Whole { 4 } else { 2 };
+        let small = Self { samples: 1, heads: self.heads.min(heads), ..self };
         let reduced: Make = Box::new(move |ctx, dtype, seed| small.work(ctx, dtype, seed));
         Case {
             kernel,
@@ -92,6 +98,10 @@ impl Heads {
         let kind = self.kind;
         Ok(Work::new(&[&qkv.clone(), &grad.clone(), &o.clone(), &before], move |ctx| {
             let inputs = Inputs { qkv: &qkv, o: &o, grad: &grad, mask: None, lse: &lse };
+            if kind == Pass::Whole {
+                attention_backward_key::launch_all(ctx, &sizes, &inputs, &dqkv)?;
+                return Ok(vec![dqkv.clone()]);
+            }
             if kind == Pass::Query {
                 let delta = attention_backward_query::launch(ctx, &sizes, &inputs, &dqkv)?;
                 return Ok(vec![dqkv.clone(), delta]);
@@ -159,12 +169,14 @@ impl Heads {
                 let (p, _) = self.probabilities(inputs, head, i);
                 all.map(|j| p[j] * value(V, j)).sum()
             }
-            (Pass::Query, Q) => {
+            (Pass::Query | Pass::Whole, Q) => {
                 let ds = self.score_gradients(inputs, head, i);
                 all.map(|j| scale * ds[j] * value(K, j)).sum()
             }
-            (Pass::Key, K) => all.map(|j| scale * self.score_gradients(inputs, head, j)[i] * value(Q, j)).sum(),
-            (Pass::Key, V) => all.map(|j| self.probabilities(inputs, head, j).0[i] * grad(j)).sum(),
+            (Pass::Key | Pass::Whole, K) => {
+                all.map(|j| scale * self.score_gradients(inputs, head, j)[i] * value(Q, j)).sum()
+            }
+            (Pass::Key | Pass::Whole, V) => all.map(|j| self.probabilities(inputs, head, j).0[i] * grad(j)).sum(),
             _ => f64::from(inputs[3][element]),
         }
     }

@@ -22,7 +22,7 @@ use crate::train::resolve::{Sources, environment};
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Model preset: m2ae, m2ae-small, m2ae-tiny, m2ae-vit
-    #[arg(long, value_name = "PRESET", default_value = "m2ae")]
+    #[arg(long, value_name = "PRESET", default_value = "m2ae", conflicts_with = "config")]
     model: String,
     /// Samples of a step
     #[arg(long, value_name = "N")]
@@ -58,7 +58,8 @@ fn configuration(args: &Args) -> Result<RunConfig> {
         file: args.config.as_deref().zip(text.as_deref()),
         environment: &environment(),
         set: &args.set,
-        preset: Some(&args.model),
+        // A file names its model, or means the default itself.
+        preset: args.config.is_none().then_some(args.model.as_str()),
         steps: None,
     })?;
     config.train.batch = args.batch.unwrap_or(config.train.batch);
@@ -66,10 +67,16 @@ fn configuration(args: &Args) -> Result<RunConfig> {
     Ok(config)
 }
 
+/// What the report calls the model: its preset or file, and what was set.
+fn name(args: &Args) -> String {
+    let model = args.config.as_ref().map_or_else(|| args.model.clone(), |path| path.display().to_string());
+    std::iter::once(&model).chain(&args.set).cloned().collect::<Vec<_>>().join(" ")
+}
+
 pub(super) fn run(args: &Args, common: &Common) -> Result<()> {
     let out = args.effects.file(common)?;
     let config = configuration(args)?;
-    let name = std::iter::once(&args.model).chain(&args.set).cloned().collect::<Vec<_>>().join(" ");
+    let name = name(args);
     let opened = Instant::now();
     let context = args.effects.open(common)?;
     if args.profile && context.is_cpu() {
