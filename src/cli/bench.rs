@@ -304,7 +304,7 @@ fn measure_kernels(args: &Kernels, common: &Common) -> Result<()> {
     })?;
     shown?;
     for text in options.texts.iter().filter(|text| report.cases.iter().all(|row| row.text != text.name)) {
-        super::log(&format!(
+        super::log(format!(
             "warning: {} covers none of these cases; docs/bench.md says what it must declare",
             text.name
         ));
