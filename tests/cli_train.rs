@@ -283,3 +283,19 @@ fn a_killed_run_goes_on_from_a_whole_checkpoint() {
     assert!(!checkpoints(&run).iter().any(|name| name.contains(".tmp-")), "{:?}", checkpoints(&run));
     println!("{kills} kills, {in_a_save} of them while a checkpoint was written, {stop} steps");
 }
+
+/// A part of a run that has nothing to do has seen no loss, and says none.
+#[test]
+fn nothing_to_do_is_no_loss_of_zero() {
+    let folder = folder();
+    let train = [&["train", "--data", "data", "--out", "short", "--steps", "1", "--json"], &SMALL[..]].concat();
+    let resume = ["resume", "short", "--steps", "1", "--device", "cpu", "--json"];
+    for (args, seen) in [(&train[..], true), (&resume[..], false)] {
+        let output = mmae(folder.path(), args);
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        assert_eq!(said["step"], 1, "{args:?}: {}", text(&output.stderr));
+        assert_eq!((said["losses"]["total"].is_f64(), said["losses"]["total"].is_null()), (seen, !seen), "{said}");
+    }
+    let said = text(&mmae(folder.path(), &resume[..6]).stdout);
+    assert!(!said.contains("loss ") && said.contains("checkpoint"), "{said}");
+}

@@ -10,7 +10,7 @@ use mmae::bench::cases::TINY;
 use mmae::bench::clock::{Clock, Effort, Reading};
 use mmae::bench::tune::{Finding, tune};
 use mmae::device::{Capabilities, Storage, Tuning};
-use mmae::train::tuning::{Table, cache_path};
+use mmae::train::tuning::{Table, cache_path, merged};
 use mmae::{Context, DType, Result};
 
 #[test]
@@ -84,6 +84,14 @@ fn a_wrong_variant_is_not_chosen() {
     let product = |class: &str| !class.starts_with("attention");
     assert!(findings.iter().filter(|f| product(&f.class)).all(noticed), "{findings:?}");
     assert!(!won.keys().any(|class| product(class)), "no other variant is faster: {won:?}");
+}
+
+#[test]
+fn a_run_replaces_what_it_measures_and_nothing_else() {
+    let table = |choices: &[(&str, &str)]| choices.iter().map(|(c, v)| ((*c).to_owned(), (*v).to_owned())).collect();
+    let before = table(&[("a", "old"), ("b", "old"), ("c", "old")]);
+    // b and c were measured: another variant won for b, the rule for c.
+    assert_eq!(merged(before, &["b", "c"], table(&[("b", "new")])), table(&[("a", "old"), ("b", "new")]));
 }
 
 fn mmae(folder: &Path, args: &[&str]) -> String {

@@ -93,7 +93,7 @@ fn configuration(args: &Args) -> Result<RunConfig> {
 pub(super) fn finish(common: &Common, context: &Context, run: &Run, summary: &Summary) -> Result<()> {
     let folder = run.dir.root();
     // A part that had nothing to do has seen no loss.
-    let looked = summary.last.step > 0;
+    let looked = summary.done > 0;
     if common.json {
         let seen = |value: f64| if looked { json!(value) } else { json!(null) };
         let losses: serde_json::Map<_, _> = summary

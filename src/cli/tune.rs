@@ -8,7 +8,7 @@ use crate::bench::clock::{DeviceClock, Effort};
 use crate::bench::tune::{Finding, tune};
 use crate::error::{Error, Result};
 use crate::shape::DType;
-use crate::train::tuning::{Table, cache_path};
+use crate::train::tuning::{Table, cache_path, merged};
 
 /// Measure the variants of matrix products, single and in batches, and of attention on this device and keep what wins
 ///
@@ -54,11 +54,11 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let (kept, classes) = (choices.len(), findings.len());
     let mut others = 0;
     if !args.dry {
-        // What earlier runs found for other classes stays; a table that cannot be used any more does not.
-        let mut all = Table::load(&ctx, &path).map(|table| table.choices).unwrap_or_default();
-        all.retain(|class, _| findings.iter().all(|found| found.class != *class));
-        others = all.len();
-        all.extend(choices);
+        // A table that cannot be used any more gives nothing.
+        let before = Table::load(&ctx, &path).map(|table| table.choices).unwrap_or_default();
+        let measured: Vec<_> = findings.iter().map(|found| found.class.as_str()).collect();
+        let all = merged(before, &measured, choices);
+        others = all.len() - kept;
         Table::new(&ctx, all).save(&path)?;
     }
     if common.json {

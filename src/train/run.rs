@@ -51,6 +51,8 @@ pub struct Run {
 pub struct Summary {
     /// Steps done by all parts together.
     pub step: u64,
+    /// Steps that this part did; with none, it saw no loss.
+    pub done: u64,
     /// Seconds that this part took, files and compilation included.
     pub seconds: f64,
     /// How often it waited for the losses to come: where it stops, saves or shows, not where it only logs.
@@ -203,7 +205,7 @@ impl Run {
         }
         monitor.finish(report)?;
         let (step, seconds) = (self.trainer.step_number(), monitor.seconds());
-        Ok(Summary { step, seconds, waits: monitor.waits(), last: monitor.log })
+        Ok(Summary { step, done: step - from, seconds, waits: monitor.waits(), last: monitor.log })
     }
 
     /// Writes a checkpoint and removes old ones. Returns its folder.

@@ -87,6 +87,14 @@ impl Table {
     }
 }
 
+/// The choices of a table after a run that measured some classes: what it chose for these, and what stood there for others.
+#[must_use]
+pub fn merged(mut before: Tuning, measured: &[&str], chosen: Tuning) -> Tuning {
+    before.retain(|class, _| !measured.contains(&class.as_str()));
+    before.extend(chosen);
+    before
+}
+
 /// Hash of texts with an end mark behind each.
 fn hash<'a>(texts: impl Iterator<Item = &'a String>) -> String {
     format!("{:016x}", fnv1a(texts.flat_map(|text| text.bytes().chain([0]))))
