@@ -60,6 +60,12 @@ impl Need {
         Self { kernel: launch.kernel, variant, constants }
     }
 
+    /// Overrides, epilogue and storage.
+    pub(super) fn words(&self) -> String {
+        let overrides = self.constants.iter().map(|(name, value)| format!("{name}={value} ")).collect::<String>();
+        format!("{overrides}{} {}", self.variant.epilogue.name(), self.variant.storage.name())
+    }
+
     fn key(&self) -> Key {
         let constants = self.constants.iter().map(|(name, value)| (*name, value.to_bits())).collect();
         Key { kernel: self.kernel.name, variant: self.variant, constants }
@@ -173,13 +179,11 @@ impl Compiler {
         match pollster::block_on(scope.pop()) {
             Some(error) => Err(explain(kernel, &source, &error.to_string())),
             None => {
-                let overrides = constants.iter().map(|(name, value)| format!("{name}={value} ")).collect::<String>();
-                let words = format!("{overrides}{} {}", variant.epilogue.name(), variant.storage.name());
                 let immediates = variant.immediates;
                 Ok(Compiled {
                     id: 0,
                     kernel: kernel.name,
-                    variant: words.into(),
+                    variant: need.words().into(),
                     immediates,
                     pipeline,
                     groups: groups.into(),

@@ -12,7 +12,9 @@ use std::thread::{self, JoinHandle};
 use super::adapter;
 use super::context::{Context, Executor, lock};
 use super::pipelines::{Compiled, Compiler, Need};
-use crate::error::Result;
+use super::source::Source;
+use super::translate::{self, Language, Translation};
+use crate::error::{Error, Result};
 
 /// Pipelines in the order of their first use.
 #[derive(Clone, Default)]
@@ -36,6 +38,36 @@ impl PipelineList {
             self.0.push(need);
         }
     }
+
+    /// Every pipeline as a Vulkan driver is given it, without a device.
+    ///
+    /// # Errors
+    /// As [`translate::specialise`].
+    pub fn to_spirv(&self) -> Result<Vec<Translated>> {
+        let translated = |need: &Need| {
+            let Need { kernel, variant, constants } = need;
+            let source = Source::join(kernel, *variant, None);
+            let Translation::Words(spirv) = translate::specialise(&source, constants, Language::Spirv)? else {
+                return Err(Error::Check { what: kernel.name.to_owned(), detail: "no words".to_owned() });
+            };
+            let bindings = [kernel.bindings.len(), variant.epilogue.bindings().len()];
+            Ok(Translated { kernel: kernel.name, variant: need.words(), spirv, bindings })
+        };
+        self.0.iter().map(translated).collect()
+    }
+}
+
+/// A pipeline of a [`PipelineList`], translated.
+#[derive(Clone, Debug)]
+pub struct Translated {
+    /// Name of the kernel.
+    pub kernel: &'static str,
+    /// Overrides, epilogue and storage, in words.
+    pub variant: String,
+    /// SPIR-V, its entry point `main`, its parameters in push constants.
+    pub spirv: Vec<u32>,
+    /// Storage buffers of the groups 0 and 1.
+    pub bindings: [usize; 2],
 }
 
 /// Compiling that goes on beside the caller's work. Dropping it ends it after the pipeline in hand.

@@ -92,7 +92,16 @@ pub fn resolve(source: &Source, constants: &PipelineConstants) -> Result<(Module
 /// # Errors
 /// `Error::Kernel`: as [`validate`], or what the language cannot express.
 pub fn translate(source: &Source, language: Language) -> Result<Translation> {
-    let (module, info) = validate(source)?;
+    specialise(source, &[], language)
+}
+
+/// The same with overrides at the values of a launch.
+///
+/// # Errors
+/// As [`translate`].
+pub fn specialise(source: &Source, constants: &[(&str, f64)], language: Language) -> Result<Translation> {
+    let constants = constants.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+    let (module, info) = resolve(source, &constants)?;
     let refused = |error: &dyn std::fmt::Display| explain(source, 0, format!("no {}: {error}", language.name()));
     match language {
         Language::Spirv => spirv(&module, &info).map_err(|e| refused(&e)).map(Translation::Words),

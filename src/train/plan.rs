@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::config::RunConfig;
 use super::trainer::Trainer;
-use crate::device::{Capabilities, Context, Preparation};
+use crate::device::{Capabilities, Context, PipelineList, Preparation, Tuning};
 use crate::error::{Error, Result};
 
 /// What a knob can do against too large a need.
@@ -109,10 +109,18 @@ pub fn plan(config: &RunConfig, capabilities: Option<Capabilities>) -> Result<Pl
 /// # Errors
 /// As [`plan`].
 pub fn prepare(ctx: &Context, config: &RunConfig) -> Result<Preparation> {
-    let dry = Context::dry(Some(ctx.capabilities().clone()));
-    dry.set_tuning(ctx.tuning().as_ref().clone());
+    Ok(ctx.prepare(&needs(config, ctx.capabilities().clone(), ctx.tuning().as_ref().clone())?))
+}
+
+/// The pipelines of a training step of `config` on a device of these capabilities, tuned so.
+///
+/// # Errors
+/// As [`plan`].
+pub fn needs(config: &RunConfig, capabilities: Capabilities, tuning: Tuning) -> Result<PipelineList> {
+    let dry = Context::dry(Some(capabilities));
+    dry.set_tuning(tuning);
     Trainer::new(&dry, config)?.step_dry()?;
-    Ok(ctx.prepare(&dry.needs()))
+    Ok(dry.needs())
 }
 
 impl Plan {
