@@ -55,6 +55,8 @@ pub enum Part {
     ProductParams,
     /// Rows of a product's matrices that are patches of images.
     Patches,
+    /// Blocks in which tiles of a product are copied to workgroup memory. After [`Part::Patches`].
+    Blocks,
     /// A tile of a product in registers. After [`Part::Loads`].
     Tile,
     /// Eight cells that all invocations of a workgroup need: which of two files, the device's subgroups decide.
@@ -110,6 +112,7 @@ impl Part {
                 ("parts/product_params.wgsl", include_str!("../../shaders/parts/product_params.wgsl"))
             }
             (Self::Patches, _) => ("parts/patches.wgsl", include_str!("../../shaders/parts/patches.wgsl")),
+            (Self::Blocks, _) => ("parts/blocks.wgsl", include_str!("../../shaders/parts/blocks.wgsl")),
             (Self::Tile, _) => ("parts/tile.wgsl", include_str!("../../shaders/parts/tile.wgsl")),
             (Self::Gelu, _) => ("parts/gelu.wgsl", include_str!("../../shaders/parts/gelu.wgsl")),
             (Self::Matrix, _) => matrix.file(),

@@ -124,7 +124,7 @@ pub(super) fn batches(run: impl Run) -> Vec<Case> {
 /// Rows of each matrix as patches of images, in parts of K where they are B's; with a bias for each channel where they are C's.
 pub(super) fn patches(run: impl Run) -> Vec<Case> {
     let mut cases = Vec::new();
-    for (samples, channels, across, side, d) in [(2, 3, 3, 4, 5), (1, 2, 5, 8, 70), (3, 1, 4, 12, 33)] {
+    for (samples, channels, across, side, d) in [(4, 3, 3, 4, 5), (1, 2, 5, 8, 70), (3, 1, 4, 12, 33)] {
         for of in [Operand::A, Operand::B, Operand::C] {
             let run = run.clone();
             let (n, pixels, size) = (samples * across * across, channels * side * side, side * across);

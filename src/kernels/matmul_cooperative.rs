@@ -14,7 +14,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "matmul_cooperative",
     source: include_str!("../../shaders/matmul_cooperative.wgsl"),
-    parts: &[Part::ProductParams, Part::Patches, Part::Gelu, Part::RowSums, Part::Matrix, Part::Handed],
+    parts: &[Part::ProductParams, Part::Patches, Part::Blocks, Part::Gelu, Part::RowSums, Part::Matrix, Part::Handed],
     bindings: matmul::BINDINGS,
     epilogues: true,
     twin: matmul_twin::twin,
@@ -55,21 +55,24 @@ impl Tile {
         self.subgroup * self.row_groups * self.column_groups
     }
 
-    /// Workgroup memory: two padded tiles of halves, and for each subgroup an f32 matrix or a cell for each invocation.
-    fn bytes(&self) -> usize {
-        let cells = |lines: usize| lines * self.depth / 4 + 2 * lines.max(self.depth);
-        let results =
-            self.row_groups * self.column_groups * (self.matrix.size() * self.matrix.size()).max(4 * self.subgroup);
-        8 * (cells(self.rows()) + cells(self.columns())) + 4 * results
+    /// Blocks of 4 x 4 in which so many lines are copied.
+    const fn blocks(&self, lines: usize) -> usize {
+        lines * self.depth / 16
     }
 
-    /// Whether a device offers that much, and each invocation has at most eight cells of an operand to copy, those of A in one column.
+    /// Workgroup memory: two padded tiles of halves, and in f32 two padded matrices for each subgroup or a cell for each block of A.
+    fn bytes(&self) -> usize {
+        let pair = self.matrix.size() * (2 * self.matrix.size() + 8);
+        let results = (self.row_groups * self.column_groups * pair).max(4 * self.blocks(self.rows()));
+        8 * (self.rows() + self.columns()) * (self.depth / 4 + 2) + 4 * results
+    }
+
+    /// Whether a device offers that much, and each invocation has at most two blocks of an operand to copy.
     fn fits(&self, has: &Capabilities) -> bool {
-        let cells = self.rows().max(self.columns()) * self.depth / 4;
         self.bytes() <= has.workgroup_bytes as usize
             && self.invocations() <= 256
-            && cells <= 8 * self.invocations()
-            && self.invocations().is_multiple_of(self.rows() / 4)
+            && self.blocks(self.rows().max(self.columns())) <= 2 * self.invocations()
+            && self.rows() / 4 <= self.invocations()
             && self.depth.is_multiple_of(self.matrix.size())
     }
 }
@@ -183,19 +186,24 @@ pub fn cases() -> Vec<Case> {
 
 /// Wrong texts.
 pub const FAULTS: &[Fault] = &[
-    Fault { find: "select(step, 4u * cell, along_k) < vec4(p.inner)", replace: "step < vec4(p.inner)" },
+    Fault { find: "if (live.x) { put(at, 0u, x); } else", replace: "if (true) { put(at, 0u, x); } else" },
+    Fault { find: "if (k + DEPTH <= p.inner) { put(", replace: "if (true) { put(" },
     Fault { find: "c31 = coopMultiplyAdd(n3, m1, c31)", replace: "c31 = coopMultiplyAdd(n3, m0, c31)" },
-    Fault { find: "coopLoad<MatrixA>", replace: "coopLoadT<MatrixA>" },
     Fault { find: "coopLoad<MatrixB>", replace: "coopLoadT<MatrixB>" },
-    Fault { find: "k < p.inner + DEPTH", replace: "k < p.inner" },
-    Fault { find: "live.w * vec4<f32>(x[3])", replace: "live.z * vec4<f32>(x[3])" },
-    Fault { find: "i < WORKGROUP; i += LINES_A / 4u", replace: "i < WORKGROUP / 2u; i += LINES_A / 4u" },
+    Fault { find: "put(at, FIRST_B, transpose(x))", replace: "put(at, FIRST_B, x)" },
+    Fault { find: "k + DEPTH); a1 = load_a", replace: "k); a1 = load_a" },
+    Fault { find: "live.w * vec4<f32>(x[3])", replace: "vec4<f32>(x[3])" },
+    Fault { find: "i < DEPTH / 4u; i += 1u", replace: "i < DEPTH / 8u; i += 1u" },
     Fault { find: "batch * ((p.rows + 3u) / 4u) + cell", replace: "cell" },
-    Fault { find: "first + i + 2u * (i /", replace: "first + i + (i /" },
+    Fault { find: "k * p.a_row, TRANS_A)", replace: "k, TRANS_A)" },
+    Fault { find: "k / 4u, TRANS_B)", replace: "k, TRANS_B)" },
+    Fault { find: "PATCHES == OF_A ||", replace: "" },
+    Fault { find: "PATCHES == OF_B ||", replace: "" },
+    Fault { find: "cell + line * PAIR_ROW", replace: "cell + line * (MATRIX / 2u)" },
     Fault { find: "batch * p.bias_batch + bias_place(x)", replace: "bias_place(x)" },
     Fault { find: "batch * p.bias_batch + bias_place(x)", replace: "batch * p.bias_batch + x" },
     Fault { find: "place(PATCHES == OF_C,", replace: "place(false," },
-    Fault { find: "places(OF_A,", replace: "places(0u," },
-    Fault { find: "places(OF_B,", replace: "places(0u," },
+    Fault { find: "cells(OF_A,", replace: "cells(0u," },
+    Fault { find: "cells(OF_B,", replace: "cells(0u," },
     Fault { find: "vec4(0u, 1u, 2u, 3u) < vec4(p.width)", replace: "vec4(0u, 1u, 2u, 3u) <= vec4(p.width)" },
 ];

@@ -11,7 +11,7 @@ use crate::tensor::Tensor;
 pub static KERNEL: Kernel = Kernel {
     name: "matmul_tiled",
     source: include_str!("../../shaders/matmul_tiled.wgsl"),
-    parts: &[Part::ProductParams, Part::Patches, Part::Grid, Part::Gelu, Part::RowSums],
+    parts: &[Part::ProductParams, Part::Patches, Part::Blocks, Part::Grid, Part::Gelu, Part::RowSums],
     bindings: matmul::BINDINGS,
     epilogues: true,
     twin: matmul_twin::twin,
@@ -25,15 +25,15 @@ pub struct Tile {
     pub row_lanes: usize,
     /// Invocations along the columns, a multiple of 8.
     pub column_lanes: usize,
-    /// Steps along K, 8 or 16: no more than the invocations can load with a block of 4 x 4 each.
+    /// Steps along K, 8 or 16: what the invocations load with a block of 4 x 4 each, or with one of each operand.
     pub depth: usize,
 }
 
 /// 128 x 128 values of C, 16 KiB of workgroup memory: what every device offers.
 pub const LARGE: Tile = Tile { row_lanes: 16, column_lanes: 16, depth: 16 };
 
-/// 64 x 64 values, for products too small to fill a GPU with large tiles.
-pub const SMALL: Tile = Tile { row_lanes: 8, column_lanes: 8, depth: 8 };
+/// 64 x 64 values, for products too small to fill a GPU with large tiles; 8 KiB.
+pub const SMALL: Tile = Tile { row_lanes: 8, column_lanes: 8, depth: 16 };
 
 impl Tile {
     /// Rows of C in one workgroup.
@@ -79,7 +79,7 @@ pub(super) fn launch(
 #[must_use]
 pub fn cases() -> Vec<Case> {
     let sets: [(&str, Tile, &[matmul_cases::Size]); 2] = [
-        ("64x64", SMALL, &[(1, 1, 1), (65, 130, 9), (64, 64, 16), (3, 70, 33)]),
+        ("64x64", SMALL, &[(1, 1, 1), (65, 130, 9), (64, 64, 16), (7, 70, 33)]),
         ("128x128", LARGE, &[(130, 259, 18), (1, 5, 35)]),
     ];
     let mut cases = Vec::new();
@@ -98,20 +98,28 @@ pub fn cases() -> Vec<Case> {
 
 /// Wrong texts.
 pub const FAULTS: &[Fault] = &[
-    Fault { find: "if (along_k) { s = transpose(x); }", replace: "" },
-    Fault { find: "vec4(k) + FOUR < vec4(p.inner)", replace: "vec4(k) + FOUR <= vec4(p.inner)" },
+    Fault { find: "if (along_k) { return transpose(x); }", replace: "" },
+    Fault {
+        find: "vec4(k + 4u * at.y) + FOUR < vec4(p.inner)",
+        replace: "vec4(k + 4u * at.y) + FOUR <= vec4(p.inner)",
+    },
     Fault { find: "vec4(4u * cell) + FOUR < vec4(p.width)", replace: "vec4(4u * cell) + FOUR <= vec4(p.width)" },
     Fault { find: "sum[3] + x.w * y", replace: "sum[3] + x.z * y" },
     Fault { find: "permuted(y, s / 4u)", replace: "y" },
     Fault { find: "sums += next[0]", replace: "sums = next[0]" },
-    Fault { find: "i < ROW_LANES * DEPTH / 2u; i +=", replace: "i < 2u * ROW_LANES; i +=" },
+    Fault { find: "i < BLOCKS_A; i +=", replace: "i < 2u * ROW_LANES; i +=" },
     Fault { find: "batch * ((p.rows + 3u) / 4u) + cell", replace: "cell" },
-    Fault { find: "load(lid, row, column, base, k + DEPTH)", replace: "load(lid, row, column, base, k)" },
+    Fault { find: "if (BOTH) { second = load_b(at_b, from_b, column, base.y, k); }", replace: "" },
+    Fault { find: "k * p.a_row, TRANS_A)", replace: "k, TRANS_A)" },
+    Fault { find: "k / 4u, TRANS_B)", replace: "k, TRANS_B)" },
+    Fault { find: "if (k + DEPTH <= p.inner) { return s; }", replace: "return s;" },
+    Fault { find: "PATCHES == OF_A ||", replace: "" },
+    Fault { find: "PATCHES == OF_B ||", replace: "" },
     Fault { find: "batch * vec2(p.a_batch, p.b_batch)", replace: "batch * vec2(p.a_batch, p.a_batch)" },
     Fault { find: "batch * p.bias_batch + bias_place(cell)", replace: "bias_place(cell)" },
     Fault { find: "batch * p.bias_batch + bias_place(cell)", replace: "batch * p.bias_batch + cell" },
     Fault { find: "place(PATCHES == OF_C,", replace: "place(false," },
     Fault { find: "cells(OF_A,", replace: "cells(0u," },
     Fault { find: "cells(OF_B,", replace: "cells(0u," },
-    Fault { find: "row + 4u * (y + ROW_LANES), column / 4u + x, c10", replace: "row + 4u * y, column / 4u + x, c10" },
+    Fault { find: "store(batch, y1, x0, c10)", replace: "store(batch, y0, x0, c10)" },
 ];
