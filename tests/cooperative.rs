@@ -51,6 +51,13 @@ fn matrices_that_pass_their_test_are_used() {
 }
 
 #[test]
+fn a_kernel_with_matrices_says_how_many_invocations_share_one() {
+    let Some(context) = device(false) else { return };
+    assert_eq!(context.matrix_subgroup(), context.capabilities().subgroup_size, "{}", context.capabilities().summary());
+    assert_eq!(Context::cpu().matrix_subgroup(), None);
+}
+
+#[test]
 fn a_wrong_result_of_the_test_is_refused() {
     for (find, replace) in [
         ("c31 = coopMultiplyAdd(n3, m1, c31)", "c31 = coopMultiplyAdd(n3, m0, c31)"),

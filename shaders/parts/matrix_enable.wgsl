@@ -1,2 +1,3 @@
-// Cooperative matrices (experimental in wgpu): a directive, so it stands before everything else.
+// Cooperative matrices (experimental in wgpu), of halves: directives, so they stand before everything else.
 enable wgpu_cooperative_matrix;
+enable f16;

@@ -19,12 +19,13 @@ pub struct Capabilities {
     pub f16: bool,
     /// Subgroup operations; no kernel needs them.
     pub subgroups: bool,
-    /// Invocations of a subgroup, where all subgroups have the same number.
+    /// Invocations of a subgroup, where all subgroups have the same number; else that of kernels with cooperative matrices, which a
+    /// context asks of such a kernel ([`Context::matrix_subgroup`](super::Context::matrix_subgroup)).
     pub subgroup_size: Option<u32>,
     /// Integers of 64 bits in shaders.
     pub int64: bool,
-    /// Cooperative matrices of halves with sums in f32, where the device lists a size that kernels know and subgroups have one
-    /// size. Whether their results are right is tested at first use: [`Context::matrix_verdict`](super::Context).
+    /// Cooperative matrices of halves with sums in f32, where the device lists a size that kernels know and the number of
+    /// invocations that share one is known. Whether their results are right is tested at first use: [`Context::matrix_verdict`](super::Context).
     pub matrix: Option<Matrix>,
     /// Workgroup memory, in bytes.
     pub workgroup_bytes: u32,
@@ -63,7 +64,7 @@ impl Capabilities {
             subgroups: features.contains(wgpu::Features::SUBGROUP),
             subgroup_size,
             int64: features.contains(wgpu::Features::SHADER_INT64),
-            matrix: listed.filter(|_| cooperative && subgroup_size.is_some()),
+            matrix: listed.filter(|_| cooperative && features.contains(wgpu::Features::SUBGROUP)),
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
             workgroup_invocations: limits.max_compute_invocations_per_workgroup,
             immediates: features.contains(wgpu::Features::IMMEDIATES) && limits.max_immediate_size >= 128,

@@ -15,6 +15,7 @@ use super::pool::{Pool, PoolStats};
 use super::prepare::PipelineList;
 use super::recorder::Recorder;
 use super::staging::StagingPool;
+use super::subgroup;
 use super::timing::Stamps;
 use super::tuning::Tuned;
 use super::twin::Twin;
@@ -119,10 +120,14 @@ impl Context {
 
     fn on_gpu(
         (device, queue, adapter): (wgpu::Device, wgpu::Queue, Option<wgpu::Adapter>),
-        capabilities: Capabilities,
+        mut capabilities: Capabilities,
         options: &ContextOptions,
         failure: Arc<Mutex<Option<(bool, String)>>>,
     ) -> Self {
+        if capabilities.matrix.is_some() && capabilities.subgroup_size.is_none() {
+            capabilities.subgroup_size = subgroup::measured(&device, &queue, &capabilities);
+            capabilities.matrix = capabilities.matrix.filter(|_| capabilities.subgroup_size.is_some());
+        }
         let staging = Arc::<StagingPool>::default();
         let both = (device.clone(), queue.clone());
         let recorder = Recorder::new(both, Arc::clone(&staging), &capabilities, options.checks, options.poison);

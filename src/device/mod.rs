@@ -25,6 +25,7 @@ mod replay;
 mod ring;
 mod source;
 mod staging;
+mod subgroup;
 mod timing;
 mod transfer;
 mod translate;
