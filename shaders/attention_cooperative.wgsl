@@ -1,12 +1,12 @@
 // Attention (attention.wgsl has the formula, shapes and masks) for halves through the device's cooperative matrices, sums in
 // f32. Needs native halves and subgroups of one size; MATRIX is 16 or 8.
 //
-// Work: a workgroup owns WORKGROUP queries of a head and a slice of BLOCK columns of their outputs. For each BLOCK of keys:
-// scores by matrices; one invocation per query turns its row of scores into weights, halves, by the online softmax; outputs by
-// matrices; the invocation adds them to the sums in its registers, where rescaling is free. Steps are parted by barriers.
+// Work: a workgroup owns ROWS queries of a head and a slice of BLOCK columns of their outputs. For each BLOCK of keys: scores by
+// matrices; the two invocations of a query turn its row of scores into weights, halves, by the online softmax; outputs by
+// matrices; the two add them to the sums in their registers, where rescaling is free. Steps are parted by barriers.
 // Cost, d 64, MATRIX 16, 64 queries: 4 B H N N d FLOPs. Workgroup memory: 50 KiB are read or written for a strip of 16 queries
 // and 64 keys, 262,144 FLOPs, 5 per byte: 132 processors with 128 bytes a clock at 1.7 GHz feed 150 TFLOP/s. Device memory or
-// cache: 16 KiB of keys and values for 1,048,576 FLOPs, 64 per byte. 45 KB a workgroup: five of them in 228 KB. Not measured.
+// cache: 16 KiB of keys and values for 1,048,576 FLOPs, 64 per byte. 46 KB for 128 invocations: four of them in 228 KB. Not measured.
 
 @group(0) @binding(0) var<storage, read> qkv: array<Stored4>;
 @group(0) @binding(1) var<storage, read> mask: array<vec4<f32>>;
@@ -29,10 +29,10 @@ fn scores(row: u32, cell: u32, head: u32, key: u32) -> vec4<f32> {
     return select(vec4(LOWEST), product(row, cell) * p.scale, live);
 }
 
-// Turns a row of scores into weights under the maximum `top`, staged as halves; returns their sum.
-fn put_weights(row: u32, head: u32, key: u32, cells: u32, top: f32) -> f32 {
+// Turns an invocation's scores into weights under the row's maximum `top`, staged as halves; returns their sum.
+fn put_weights(row: u32, odd: u32, head: u32, key: u32, cells: u32, top: f32) -> f32 {
     var sum = vec4(0.0);
-    for (var cell = 0u; cell < cells; cell++) {
+    for (var cell = odd; cell < cells; cell += 2u) {
         let s = scores(row, cell, head, key + 4u * cell);
         let w = select(exp(s - top), vec4(0.0), s == vec4(LOWEST));
         stage(WEIGHTS + row * WEIGHTS_ROW + cell, vec4<f16>(w));
@@ -43,7 +43,7 @@ fn put_weights(row: u32, head: u32, key: u32, cells: u32, top: f32) -> f32 {
 
 fn store(to: u32, slice: u32, cell: u32, sum: mat4x4<f32>) {
     for (var i = 0u; i < 4u; i++) {
-        if (slice + cell + i < p.cells) { o[to + slice + cell + i] = pack4(sum[i]); }
+        if (slice + cell + 2u * i < p.cells) { o[to + slice + cell + 2u * i] = pack4(sum[i]); }
     }
 }
 
@@ -53,12 +53,13 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let tile = wid.x + wid.y * count.x;  // group_index, in place: what follows must be seen to be uniform
     let head = tile / (p.tiles * p.slices);
     if (head >= p.batches) { return; }
-    let query = tile % p.tiles * WORKGROUP;
-    let own = min(WORKGROUP, p.tokens - query);
+    let query = tile % p.tiles * ROWS;
+    let own = min(ROWS, p.tokens - query);
     let slice = tile / p.tiles % p.slices * MATRIX;
     let queries = row_of(head, 0u, 3u, Q);
     let keys = queries + p.row;
     let values = keys + p.row;
+    let row = lid / 2u; let odd = lid % 2u;
     copy_rows(QKV, queries, query, 0u, whole(own), lid);
     var sum = Sums(); var m = LOWEST; var l = 0.0;
     for (var key = 0u; key < p.tokens; key += BLOCK) {
@@ -68,29 +69,29 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
         multiply_rows(group, own, others);
         workgroupBarrier();
         copy_rows(QKV, values, key, OTHER, whole(others), lid);
-        var f = 1.0;
-        if (lid < own) {
-            let cells = whole(others) / 4u;
-            var highest = vec4(LOWEST);
-            for (var cell = 0u; cell < cells; cell++) { highest = max(highest, scores(lid, cell, head, key + 4u * cell)); }
-            let top = max(m, max(max(highest.x, highest.y), max(highest.z, highest.w)));
-            f = exp(m - top);
-            m = top;
-            l = l * f + put_weights(lid, head, key, cells, top);
+        let cells = whole(others) / 4u;
+        var highest = vec4(LOWEST);
+        if (row < own) {
+            for (var cell = odd; cell < cells; cell += 2u) { highest = max(highest, scores(row, cell, head, key + 4u * cell)); }
         }
+        let mine = max(m, max(max(highest.x, highest.y), max(highest.z, highest.w)));
+        let top = max(mine, subgroupShuffleXor(mine, 1u));
+        let f = exp(m - top);
+        m = top;
+        if (row < own) { l = l * f + put_weights(row, odd, head, key, cells, top); }
         workgroupBarrier();
         weigh_rows(group, own, others, slice);
         workgroupBarrier();
-        if (lid < own) { sum = grown(sum, f, lid); }
+        if (row < own) { sum = grown(sum, f, row, odd); }
     }
+    l += subgroupShuffleXor(l, 1u);
     let rows = (p.tokens + 3u) / 4u * 4u;  // of the log-sum-exp: whole cells, the rest 0
-    if (slice == 0u && query + lid < rows) {
-        lse[head * rows + query + lid] = select(0.0, select(NO_KEY, m + log(l), l > 0.0), query + lid < p.tokens);
+    if (slice + odd == 0u && query + row < rows) {
+        lse[head * rows + query + row] = select(0.0, select(NO_KEY, m + log(l), l > 0.0), query + row < p.tokens);
     }
-    if (query + lid >= p.tokens) { return; }
-    let to = row_of(head, query + lid, 1u, 0u);
+    if (query + row >= p.tokens) { return; }
+    let to = row_of(head, query + row, 1u, 0u);
     let r = select(0.0, 1.0 / l, l > 0.0);
-    store(to, slice, 0u, sum.a * r);
-    store(to, slice, 4u, sum.b * r);
-    if (MATRIX > 8u) { store(to, slice, 8u, sum.c * r); store(to, slice, 12u, sum.d * r); }
+    store(to, slice, odd, sum.a * r);
+    if (MATRIX > 8u) { store(to, slice, odd + 8u, sum.b * r); }
 }

@@ -1,7 +1,7 @@
 // Gradients of attention's keys and values (attention_backward_key.wgsl has the formula, shapes and masks) for halves through
 // the device's cooperative matrices, sums in f32. Needs native halves and subgroups of one size; MATRIX is 16 or 8.
 //
-// Work: as in attention_cooperative_backward_query, with keys as own rows: one invocation per key turns a row of
+// Work: as in attention_cooperative_backward_query, with keys as own rows: the two invocations of a key turn a row of
 // k q^T into probabilities of all queries, which weigh do, and one of v do^T into slopes, which weigh q.
 // Cost, d 64, MATRIX 16, 64 keys: 8 B H N N d FLOPs. Workgroup memory: 96 KiB for a strip of 16 keys and 64 queries, 524,288
 // FLOPs, 5 per byte: 150 TFLOP/s on 132 processors with 128 bytes a clock at 1.7 GHz. Device memory or cache: 40 KiB for
@@ -31,8 +31,8 @@ fn statistic(head: u32, query: u32) -> u32 {
 }
 
 // Probabilities of one key in each query, from its row of scores; none if the key does not count.
-fn put_probabilities(row: u32, head: u32, query: u32, cells: u32, live: bool) {
-    for (var cell = 0u; cell < cells; cell++) {
+fn put_probabilities(row: u32, odd: u32, head: u32, query: u32, cells: u32, live: bool) {
+    for (var cell = odd; cell < cells; cell += 2u) {
         let i = query + 4u * cell;
         let w = exp(product(row, cell) * p.scale - lse[statistic(head, i)]);
         let counts = vec4(live) & (vec4(i) + vec4(0u, 1u, 2u, 3u) < vec4(p.tokens));
@@ -41,8 +41,8 @@ fn put_probabilities(row: u32, head: u32, query: u32, cells: u32, live: bool) {
 }
 
 // dS takes the place of P. Rows past the end repeat the last one, and their P is 0.
-fn put_slopes(row: u32, head: u32, query: u32, cells: u32) {
-    for (var cell = 0u; cell < cells; cell++) {
+fn put_slopes(row: u32, odd: u32, head: u32, query: u32, cells: u32) {
+    for (var cell = odd; cell < cells; cell += 2u) {
         let at = WEIGHTS + row * WEIGHTS_ROW + cell;
         let w = vec4<f32>(staged(at));
         let slope = w * (product(row, cell) - delta[statistic(head, query + 4u * cell)]) * p.scale;
@@ -52,9 +52,9 @@ fn put_slopes(row: u32, head: u32, query: u32, cells: u32) {
 
 fn store(to: u32, slice: u32, cell: u32, a: mat4x4<f32>, b: mat4x4<f32>) {
     for (var i = 0u; i < 4u; i++) {
-        if (slice + cell + i >= p.cells) { return; }
-        dqkv[to + slice + cell + i] = pack4(a[i]);
-        dqkv[to + p.row + slice + cell + i] = pack4(b[i]);
+        if (slice + cell + 2u * i >= p.cells) { return; }
+        dqkv[to + slice + cell + 2u * i] = pack4(a[i]);
+        dqkv[to + p.row + slice + cell + 2u * i] = pack4(b[i]);
     }
 }
 
@@ -65,11 +65,12 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let head = tile / (p.tiles * p.slices);
     if (head >= p.batches) { return; }
     _ = &o;  // bound for attention_backward_key's sake, and not read
-    let key = tile % p.tiles * WORKGROUP;
-    let own = min(WORKGROUP, p.tokens - key);
+    let key = tile % p.tiles * ROWS;
+    let own = min(ROWS, p.tokens - key);
     let slice = tile / p.tiles % p.slices * MATRIX;
-    var live = key + lid < p.tokens;
-    if (p.masked != 0u && live) { live = mask[head / p.heads * ((p.tokens + 3u) / 4u * 4u) + key + lid] != 0.0; }
+    let row = lid / 2u; let odd = lid % 2u;
+    var live = key + row < p.tokens;
+    if (p.masked != 0u && live) { live = mask[head / p.heads * ((p.tokens + 3u) / 4u * 4u) + key + row] != 0.0; }
     let queries = row_of(head, 0u, 3u, Q);
     let keys = queries + p.row;
     let values = keys + p.row;
@@ -85,24 +86,23 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
         workgroupBarrier();
         copy_rows(QKV, values, key, 0u, whole(own), lid);
         copy_rows(GRAD, grads, query, OTHER, whole(others), lid);
-        if (lid < own) { put_probabilities(lid, head, query, cells, live); }
+        if (row < own) { put_probabilities(row, odd, head, query, cells, live); }
         workgroupBarrier();
         weigh_rows(group, own, others, slice);
         workgroupBarrier();
-        if (lid < own) { b = grown(b, 1.0, lid); }
+        if (row < own) { b = grown(b, 1.0, row, odd); }
         workgroupBarrier();
         multiply_rows(group, own, others);
         workgroupBarrier();
         copy_rows(QKV, queries, query, OTHER, whole(others), lid);
-        if (lid < own) { put_slopes(lid, head, query, cells); }
+        if (row < own) { put_slopes(row, odd, head, query, cells); }
         workgroupBarrier();
         weigh_rows(group, own, others, slice);
         workgroupBarrier();
-        if (lid < own) { a = grown(a, 1.0, lid); }
+        if (row < own) { a = grown(a, 1.0, row, odd); }
     }
-    if (key + lid >= p.tokens) { return; }
-    let to = row_of(head, key + lid, 3u, K);
-    store(to, slice, 0u, a.a, b.a);
-    store(to, slice, 4u, a.b, b.b);
-    if (MATRIX > 8u) { store(to, slice, 8u, a.c, b.c); store(to, slice, 12u, a.d, b.d); }
+    if (key + row >= p.tokens) { return; }
+    let to = row_of(head, key + row, 3u, K);
+    store(to, slice, odd, a.a, b.a);
+    if (MATRIX > 8u) { store(to, slice, odd + 8u, a.b, b.b); }
 }

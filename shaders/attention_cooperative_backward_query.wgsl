@@ -26,10 +26,10 @@ fn buffer_cell(buffer: u32, at: u32) -> vec4<f16> {
     return qkv[at];
 }
 
-// o . do of one row: the sum over all keys of P dP, without a pass over them.
-fn row_delta(row: u32) -> f32 {
+// An invocation's part of o . do of one row: the sum over all keys of P dP, without a pass over them.
+fn row_delta(row: u32, odd: u32) -> f32 {
     var sum = vec4(0.0);
-    for (var i = row; i < row + p.cells; i++) { sum += unpack4(o[i]) * unpack4(grad[i]); }
+    for (var i = row + odd; i < row + p.cells; i += 2u) { sum += unpack4(o[i]) * unpack4(grad[i]); }
     return sum.x + sum.y + sum.z + sum.w;
 }
 
@@ -41,16 +41,16 @@ fn live_keys(head: u32, key: u32) -> vec4<bool> {
 }
 
 // Probabilities of one query, from its row of scores. A row without keys has an enormous log-sum-exp: exp gives 0.
-fn put_probabilities(row: u32, head: u32, key: u32, cells: u32, log_sum: f32) {
-    for (var cell = 0u; cell < cells; cell++) {
+fn put_probabilities(row: u32, odd: u32, head: u32, key: u32, cells: u32, log_sum: f32) {
+    for (var cell = odd; cell < cells; cell += 2u) {
         let w = exp(product(row, cell) * p.scale - log_sum);
         stage(WEIGHTS + row * WEIGHTS_ROW + cell, vec4<f16>(select(vec4(0.0), w, live_keys(head, key + 4u * cell))));
     }
 }
 
 // dS takes the place of P. Rows past the end repeat the last one, and their P is 0.
-fn put_slopes(row: u32, cells: u32, mean: f32) {
-    for (var cell = 0u; cell < cells; cell++) {
+fn put_slopes(row: u32, odd: u32, cells: u32, mean: f32) {
+    for (var cell = odd; cell < cells; cell += 2u) {
         let at = WEIGHTS + row * WEIGHTS_ROW + cell;
         let w = vec4<f32>(staged(at));
         let slope = w * (product(row, cell) - mean) * p.scale;
@@ -60,7 +60,7 @@ fn put_slopes(row: u32, cells: u32, mean: f32) {
 
 fn store(to: u32, slice: u32, cell: u32, sum: mat4x4<f32>) {
     for (var i = 0u; i < 4u; i++) {
-        if (slice + cell + i < p.cells) { dqkv[to + slice + cell + i] = pack4(sum[i]); }
+        if (slice + cell + 2u * i < p.cells) { dqkv[to + slice + cell + 2u * i] = pack4(sum[i]); }
     }
 }
 
@@ -70,13 +70,15 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let tile = wid.x + wid.y * count.x;  // group_index, in place: what follows must be seen to be uniform
     let head = tile / (p.tiles * p.slices);
     if (head >= p.batches) { return; }
-    let query = tile % p.tiles * WORKGROUP;
-    let own = min(WORKGROUP, p.tokens - query);
+    let query = tile % p.tiles * ROWS;
+    let own = min(ROWS, p.tokens - query);
     let slice = tile / p.tiles % p.slices * MATRIX;
-    let mine = min(query + lid, p.tokens - 1u);
+    let row = lid / 2u; let odd = lid % 2u;
+    let mine = min(query + row, p.tokens - 1u);
     let rows = (p.tokens + 3u) / 4u * 4u;  // of the statistics: whole cells, the rest 0
     let log_sum = lse[head * rows + mine];
-    let mean = row_delta(row_of(head, mine, 1u, 0u));
+    let part = row_delta(row_of(head, mine, 1u, 0u), odd);
+    let mean = part + subgroupShuffleXor(part, 1u);
     let queries = row_of(head, 0u, 3u, Q);
     let keys = queries + p.row;
     let values = keys + p.row;
@@ -92,23 +94,22 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
         workgroupBarrier();
         copy_rows(GRAD, grads, query, 0u, whole(own), lid);
         copy_rows(QKV, values, key, OTHER, whole(others), lid);
-        if (lid < own) { put_probabilities(lid, head, key, cells, log_sum); }
+        if (row < own) { put_probabilities(row, odd, head, key, cells, log_sum); }
         workgroupBarrier();
         multiply_rows(group, own, others);
         workgroupBarrier();
         copy_rows(QKV, keys, key, OTHER, whole(others), lid);
-        if (lid < own) { put_slopes(lid, cells, mean); }
+        if (row < own) { put_slopes(row, odd, cells, mean); }
         workgroupBarrier();
         weigh_rows(group, own, others, slice);
         workgroupBarrier();
-        if (lid < own) { sum = grown(sum, 1.0, lid); }
+        if (row < own) { sum = grown(sum, 1.0, row, odd); }
     }
-    if (slice == 0u && query + lid < rows) {
-        delta[head * rows + query + lid] = select(0.0, mean, query + lid < p.tokens);
+    if (slice + odd == 0u && query + row < rows) {
+        delta[head * rows + query + row] = select(0.0, mean, query + row < p.tokens);
     }
-    if (query + lid >= p.tokens) { return; }
-    let to = row_of(head, query + lid, 3u, Q);
-    store(to, slice, 0u, sum.a);
-    store(to, slice, 4u, sum.b);
-    if (MATRIX > 8u) { store(to, slice, 8u, sum.c); store(to, slice, 12u, sum.d); }
+    if (query + row >= p.tokens) { return; }
+    let to = row_of(head, query + row, 3u, Q);
+    store(to, slice, odd, sum.a);
+    if (MATRIX > 8u) { store(to, slice, odd + 8u, sum.b); }
 }

@@ -1,21 +1,23 @@
 // What attention's kernels with cooperative matrices share. Products belong to subgroups, which take strips of MATRIX own rows
 // in turns; which lane holds which value of a matrix is the device's secret. So products are handed over in workgroup
-// memory, and what is done by rows belongs to invocations: one for each own row, with the row's sums in registers.
+// memory, and what is done by rows belongs to invocations: two neighbours for each own row, one for its even and one for its odd
+// cells, with the sums of those in registers. Two, for workgroup memory and not registers limits how many invocations a processor holds.
 // Workgroup memory: own rows | BLOCK rows of the other side | weights of own rows by those, halves all; products, f32.
 
 override WIDTH: u32 = 64u;      // values of a head's row there: d, made whole matrices by zeros
 override SUBGROUP: u32 = 32u;   // invocations of a subgroup
-override WORKGROUP: u32 = 32u;  // own rows, and invocations
+override WORKGROUP: u32 = 64u;  // invocations
+override ROWS: u32 = WORKGROUP / 2u;  // own rows
 const BLOCK = 4u * MATRIX;      // rows of the other side at a time, and columns of a slice of the results
 
 // Cells of a row, two of them padding: the rows of a matrix then start in different banks.
 override ROW: u32 = WIDTH / 4u + 2u;
 const WEIGHTS_ROW = BLOCK / 4u + 2u;
-const PRODUCTS_ROW = BLOCK / 4u + 1u;  // cells
-override OTHER: u32 = WORKGROUP * ROW;
+const PRODUCTS_ROW = BLOCK / 4u + 2u;
+override OTHER: u32 = ROWS * ROW;
 override WEIGHTS: u32 = OTHER + BLOCK * ROW;
-override ENTRIES: u32 = STAGED * (WEIGHTS + WORKGROUP * WEIGHTS_ROW);
-override PRODUCTS: u32 = HANDED * WORKGROUP * PRODUCTS_ROW;
+override ENTRIES: u32 = STAGED * (WEIGHTS + ROWS * WEIGHTS_ROW);
+override PRODUCTS: u32 = HANDED * ROWS * PRODUCTS_ROW;
 var<workgroup> tiles: array<Staged, ENTRIES>;
 var<workgroup> handed: array<Handed, PRODUCTS>;
 
@@ -80,21 +82,18 @@ fn weigh_rows(group: u32, own_rows: u32, others: u32, slice: u32) {
     }
 }
 
-// One cell, and four, of a row of products.
+// One cell of a row of products, and four of an invocation's from `cell` on.
 fn product(row: u32, cell: u32) -> vec4<f32> { return handed_cell(row * PRODUCTS_ROW + cell); }
 fn products_of(row: u32, cell: u32) -> mat4x4<f32> {
-    return mat4x4(product(row, cell), product(row, cell + 1u), product(row, cell + 2u), product(row, cell + 3u));
+    return mat4x4(product(row, cell), product(row, cell + 2u), product(row, cell + 4u), product(row, cell + 6u));
 }
 
-// A slice of one row: MATRIX cells, the upper half unused where that is 8.
-struct Sums { a: mat4x4<f32>, b: mat4x4<f32>, c: mat4x4<f32>, d: mat4x4<f32> }
+// An invocation's half of the MATRIX cells in a slice of its row; b is not used where there are four.
+struct Sums { a: mat4x4<f32>, b: mat4x4<f32> }
 
-// Sums times a factor, plus a row of products.
-fn grown(sum: Sums, by: f32, row: u32) -> Sums {
-    var next = Sums(sum.a * by + products_of(row, 0u), sum.b * by + products_of(row, 4u), sum.c, sum.d);
-    if (MATRIX > 8u) {
-        next.c = sum.c * by + products_of(row, 8u);
-        next.d = sum.d * by + products_of(row, 12u);
-    }
+// Sums times a factor, plus products. `odd`: 1 for the invocation of the odd cells.
+fn grown(sum: Sums, by: f32, row: u32, odd: u32) -> Sums {
+    var next = Sums(sum.a * by + products_of(row, odd), sum.b);
+    if (MATRIX > 8u) { next.b = sum.b * by + products_of(row, odd + 8u); }
     return next;
 }

@@ -29,7 +29,7 @@ pub fn cases() -> Vec<Case> {
 
 /// Wrong texts.
 pub const FAULTS: &[Fault] = &[
-    Fault { find: "b = grown(b, 1.0, lid);", replace: "b = grown(b, 0.5, lid);" },
+    Fault { find: "b = grown(b, 1.0, row, odd);", replace: "b = grown(b, 0.5, row, odd);" },
     Fault { find: "vec4(live) &", replace: "" },
     Fault { find: "< vec4(p.tokens));", replace: "<= vec4(p.tokens));" },
     Fault { find: "delta[statistic(head, query + 4u * cell)]", replace: "delta[statistic(head, query)]" },

@@ -28,10 +28,11 @@ pub fn cases() -> Vec<Case> {
 pub const FAULTS: &[Fault] = &[
     Fault { find: "(product(row, cell) - mean) * p.scale", replace: "product(row, cell) * p.scale" },
     Fault { find: "(product(row, cell) - mean) * p.scale", replace: "(product(row, cell) - mean)" },
+    Fault { find: "part + subgroupShuffleXor(part, 1u)", replace: "part" },
     Fault { find: "copy_rows(GRAD, grads,", replace: "copy_rows(QKV, grads," },
     Fault { find: "copy_rows(QKV, values,", replace: "copy_rows(QKV, keys," },
     Fault { find: "mask[head / p.heads", replace: "mask[head" },
     Fault { find: "lse[head * rows + mine]", replace: "lse[head * rows + query]" },
-    Fault { find: "select(0.0, mean, query + lid < p.tokens)", replace: "mean" },
+    Fault { find: "select(0.0, mean, query + row < p.tokens)", replace: "mean" },
     Fault { find: "select(3u, 1u, buffer == GRAD)", replace: "3u" },
 ];

@@ -189,13 +189,13 @@ impl Plan {
         masked: bool,
         tensors: &[&View],
     ) -> Result<()> {
-        // Invocations own four rows each, or one; cells of a slice of the results.
-        let (rows_each, workgroup, slice) = match self {
-            Self::Registers { slice, workgroup, .. } => (4, *workgroup, *slice),
-            Self::Cooperative(tile) => (1, tile.workgroup, tile.matrix.size()),
+        // Own rows of a workgroup, its invocations, cells of a slice of the results.
+        let (rows, workgroup, slice) = match self {
+            Self::Registers { slice, workgroup, .. } => (4 * workgroup, *workgroup, *slice),
+            Self::Cooperative(tile) => (tile.rows, tile.invocations(), tile.matrix.size()),
         };
         let (batches, cells) = (sizes.samples * sizes.heads, sizes.cells());
-        let tiles = if pass == Pass::Whole { 1 } else { sizes.tokens.div_ceil(rows_each * workgroup) };
+        let tiles = if pass == Pass::Whole { 1 } else { sizes.tokens.div_ceil(rows) };
         let slices = cells.div_ceil(slice);
         let params = Params {
             batches: batches as u32,
@@ -300,7 +300,7 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Registers { slice, block, workgroup } => write!(f, "registers {slice}x{block}x{workgroup}"),
-            Self::Cooperative(tile) => write!(f, "cooperative {} {}", tile.matrix.name(), tile.workgroup),
+            Self::Cooperative(tile) => write!(f, "cooperative {} {}", tile.matrix.name(), tile.rows),
         }
     }
 }

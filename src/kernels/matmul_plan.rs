@@ -186,10 +186,10 @@ mod tests {
         let apple = device(Matrix::M8, 32, 32 << 10);
         let table = [
             ((4096, 4096, 4096), &None, "tiled 128x128x16"),
-            ((1568, 768, 768), &None, "tiled 64x64x8, K in 3 parts"),
-            ((768, 768, 12544), &None, "tiled 64x64x8, K in 7 parts"),
-            ((64, 768, 12544), &None, "tiled 64x64x8, K in 49 parts"),
-            ((768, 10, 12544), &None, "tiled 64x64x8, K in 49 parts"),
+            ((1568, 768, 768), &None, "tiled 64x64x16, K in 3 parts"),
+            ((768, 768, 12544), &None, "tiled 64x64x16, K in 7 parts"),
+            ((64, 768, 12544), &None, "tiled 64x64x16, K in 49 parts"),
+            ((768, 10, 12544), &None, "tiled 64x64x16, K in 49 parts"),
             ((8, 768, 768), &None, "registers 8x4, K in 12 parts"),
             ((8, 768, 770), &None, "registers 8x4"),
             ((4096, 4096, 4096), &h200, "cooperative 16x16x16 128x128x32"),
