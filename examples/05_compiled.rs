@@ -5,11 +5,14 @@
 //! processor holds can be read before anything runs. Nor does the GPU have to be there: Mesa's compiler for AMD works for a
 //! card that is only named (`scripts/drivers.sh --compilers`).
 //!
-//! Run with `cargo run --release --example 05_compiled -- [--model NAME] [--f32] [--batch N] [--text KERNEL]`. `--text` prints what
-//! the driver shows of that kernel, its machine code included.
+//! Run with `cargo run --release --example 05_compiled -- [--model NAME] [--f32] [--batch N] [--text KERNEL] [--most NAME=N]`. `--text`
+//! prints what the driver shows of that kernel, its machine code included. `--most "Spilled VGPRs=0"` ends with an error when a
+//! figure of that name is larger; it may be repeated.
 
 use std::error::Error;
 use std::ffi::CStr;
+use std::io::Write;
+use std::process::ExitCode;
 
 use ash::{khr::pipeline_executable_properties as executables, vk};
 use mmae::device::{Capabilities, Matrix, Translated, Tuning};
@@ -19,14 +22,18 @@ use mmae::train::plan::needs;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
+/// Names and values, as the driver tells them.
+type Figures = Vec<(String, String)>;
+
 struct Options {
     config: RunConfig,
     text: Option<String>,
+    most: Vec<(String, f64)>,
 }
 
 fn options() -> Result<Options> {
     let mut args = std::env::args().skip(1);
-    let mut read = Options { config: RunConfig::new(preset("m2ae")?), text: None };
+    let mut read = Options { config: RunConfig::new(preset("m2ae")?), text: None, most: Vec::new() };
     read.config.train.precision = Precision::F16;
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} takes a value"));
@@ -34,8 +41,13 @@ fn options() -> Result<Options> {
             "--model" => read.config.model = preset(&value()?)?,
             "--batch" => read.config.train.batch = value()?.parse()?,
             "--text" => read.text = Some(value()?),
+            "--most" => {
+                let limit = value()?;
+                let (name, most) = limit.split_once('=').ok_or("--most takes NAME=N")?;
+                read.most.push((name.to_owned(), most.parse()?));
+            }
             "--f32" => read.config.train.precision = Precision::F32,
-            _ => return Err(format!("{arg} is not known: --model, --batch, --f32, --text").into()),
+            _ => return Err(format!("{arg} is not known: --model, --batch, --f32, --text, --most").into()),
         }
     }
     Ok(read)
@@ -115,7 +127,7 @@ unsafe fn capabilities(instance: &ash::Instance, physical: vk::PhysicalDevice, m
 
 impl Compiler {
     /// What the driver tells of a pipeline: names and values, and with `text` every form of it that can be read.
-    fn compile(&self, pipeline: &Translated, text: bool) -> Result<(Vec<(String, String)>, Vec<String>)> {
+    fn compile(&self, pipeline: &Translated, text: bool) -> Result<(Figures, Vec<String>)> {
         let device = &self.device;
         // SAFETY: the words come from naga, which validated them; every handle was made by this device and is destroyed once.
         unsafe {
@@ -194,11 +206,33 @@ fn figure(told: &vk::PipelineExecutableStatisticKHR<'_>) -> (String, String) {
     (name, value)
 }
 
-fn main() -> Result<()> {
-    let Options { config, text } = options()?;
+/// What is larger than it may be; a limit on a figure that the driver does not tell is too much as well.
+fn beyond(figures: &[(String, String)], most: &[(String, f64)]) -> Vec<String> {
+    let found = |name: &str| figures.iter().find(|figure| figure.0 == name).map(|figure| figure.1.as_str());
+    most.iter()
+        .filter(|(name, most)| {
+            !found(name).and_then(|value| value.parse().ok()).is_some_and(|value: f64| value <= *most)
+        })
+        .map(|(name, most)| format!("{name} {}, at most {most} wanted", found(name).unwrap_or("not told")))
+        .collect()
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let Options { config, text, most } = options()?;
+    let mut out = std::io::stdout().lock();
     // SAFETY: the loader's library is what it says it is.
     let Ok(entry) = (unsafe { ash::Entry::load() }) else {
-        println!("no Vulkan loader on this machine");
+        writeln!(out, "no Vulkan loader on this machine")?;
         return Ok(());
     };
     let version = vk::ApplicationInfo::default().api_version(vk::API_VERSION_1_3);
@@ -206,20 +240,27 @@ fn main() -> Result<()> {
     let instance =
         unsafe { entry.create_instance(&vk::InstanceCreateInfo::default().application_info(&version), None)? };
     let Some(compiler) = compiler(&instance)? else {
-        println!("no driver here tells of its pipelines; scripts/drivers.sh --compilers brings one that needs no GPU");
-        return Ok(());
+        let advice =
+            "no driver here tells of its pipelines; scripts/drivers.sh --compilers brings one that needs no GPU";
+        writeln!(out, "{advice}")?;
+        return if most.is_empty() { Ok(()) } else { Err(advice.into()) };
     };
-    println!("{}", compiler.has.adapter);
-    for pipeline in needs(&config, compiler.has.clone(), Tuning::default())?.to_spirv()? {
+    let pipelines = needs(&config, compiler.has.clone(), Tuning::default())?.to_spirv()?;
+    writeln!(out, "{}: {} pipelines", compiler.has.adapter, pipelines.len())?;
+    let mut too_much = Vec::new();
+    for pipeline in pipelines {
         let shown = text.as_ref().is_some_and(|name| name == pipeline.kernel);
         if text.is_some() && !shown {
             continue;
         }
         let (figures, texts) = compiler.compile(&pipeline, shown)?;
-        println!("\n{} {}", pipeline.kernel, pipeline.variant);
+        let name = format!("{} {}", pipeline.kernel, pipeline.variant);
+        too_much.extend(beyond(&figures, &most).into_iter().map(|what| format!("{name}: {what}")));
         let figures: Vec<_> = figures.iter().map(|(name, value)| format!("{name} {value}")).collect();
-        println!("  {}", figures.join(", "));
-        texts.iter().for_each(|text| println!("{text}"));
+        writeln!(out, "\n{name}\n  {}", figures.join(", "))?;
+        for text in texts {
+            writeln!(out, "{text}")?;
+        }
     }
-    Ok(())
+    if too_much.is_empty() { Ok(()) } else { Err(too_much.join("\n").into()) }
 }

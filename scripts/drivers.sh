@@ -6,16 +6,22 @@
 #   drivers/swiftshader/run PROGRAM ...   SwiftShader (no native f16, subgroups of 4)
 #   drivers/validation/run PROGRAM ...    the newer lavapipe under Khronos' validation layer, with --validation only: its
 #                                         messages go to drivers/validation/log, one file for each process
+#   drivers/radv/run PROGRAM ...          Mesa's driver for AMD as a compiler for a card that is not there (RADV_FORCE_FAMILY, by default
+#                                         navi31, RDNA 3), with --compilers only: it makes pipelines and runs nothing
 #
-# Usage: scripts/drivers.sh [--validation] [FOLDER]
-#   63 MB and 31 MB are downloaded, 310 MB unpacked; the layer adds 6 MB and 28 MB. A second call does nothing.
+# Usage: scripts/drivers.sh [--validation] [--compilers] [FOLDER]
+#   63 MB and 31 MB are downloaded, 310 MB unpacked; the layer adds 6 MB and 28 MB, the compiler 60 and 240. A second call does nothing.
 set -euo pipefail
 
-validation=false
-if [ "${1:-}" = --validation ]; then
-    validation=true
+validation=false compilers=false
+while true; do
+    case ${1:-} in
+        --validation) validation=true ;;
+        --compilers) compilers=true ;;
+        *) break ;;
+    esac
     shift
-fi
+done
 
 for tool in apt-get dpkg; do
     command -v "$tool" >/dev/null || { echo "drivers.sh: $tool is missing; this script needs Debian on x86-64" >&2; exit 1; }
@@ -113,6 +119,28 @@ exec '$top/lvp26/run' "\$@"
 RUN
     chmod +x "$work/run"
     mv "$work/run" "$top/validation/run"
+fi
+# RADV of trixie: later versions compile for cards that are there only. Unpacked and started as lavapipe above.
+if $compilers && [ ! -x "$top/radv/run" ]; then
+    echo "drivers.sh: unpacking RADV from trixie" >&2
+    rm -rf "$top/radv" "$work/cache"
+    newer_apt
+    sed -i /backports/d "$work/sources.list"
+    APT_CONFIG=$work/apt.conf apt-get -qq update
+    APT_CONFIG=$work/apt.conf apt-get -qq -y -d install mesa-vulkan-drivers libvulkan1
+    root=$top/radv/root
+    mkdir -p "$root"
+    for package in "$work"/cache/archives/*.deb; do dpkg -x "$package" "$root"; done
+    loader=$(find "$root" -name ld-linux-x86-64.so.2 | head -n 1)
+    icd=$(find "$root/usr/share/vulkan/icd.d" -name 'radeon_icd*.json' | head -n 1)
+    [ -n "$loader" ] && [ -n "$icd" ] || { echo "drivers.sh: the packages hold no loader or no RADV" >&2; exit 1; }
+    cat >"$work/run" <<RUN
+#!/bin/sh
+export VK_DRIVER_FILES='$icd' RADV_FORCE_FAMILY="\${RADV_FORCE_FAMILY:-navi31}"
+exec '$loader' --library-path '$root/usr/lib/x86_64-linux-gnu' "\$@"
+RUN
+    chmod +x "$work/run"
+    mv "$work/run" "$top/radv/run"
 fi
 rm -rf "$work"
 du -sh "$top"/*/ >&2

@@ -6,6 +6,8 @@
 #   swiftshader   SwiftShader: no native f16  (the same)
 #   validation    the newer lavapipe under the Vulkan validation layer, synchronisation included: fails on any message of the
 #                 layer; also trains a few steps in both precisions
+#   radv          runs nothing: Mesa's compiler for AMD makes all pipelines of training steps for five generations of cards, and none
+#                 may keep registers in memory
 #
 # Usage: scripts/parity.sh [--quick] [DRIVER...]
 #   the first three unless some are named; --quick compares every kernel in f32 and packed halves, and the golden files on the
@@ -67,6 +69,26 @@ cooperative() {
     fi
 }
 
+# Registers that spill to memory cost more than any tile saves. The check must object to a limit that no kernel can meet.
+compilers() {
+    local run=$PWD/drivers/radv/run compiled=target/release/examples/05_compiled family model storage
+    cargo build --release --quiet --example 05_compiled || return 1
+    if "$run" "$compiled" --most VGPRs=8 >/dev/null 2>&1; then
+        echo "parity.sh: kernels of more than 8 registers went unnoticed" >&2
+        return 1
+    fi
+    for family in polaris10 vega10 navi10 navi31 gfx1201; do
+        for model in m2ae m2ae-vit; do
+            for storage in "" --f32; do
+                RADV_FORCE_FAMILY=$family "$run" "$compiled" --model "$model" $storage \
+                    --most "Spilled VGPRs=0" --most "Scratch size=0" 2>&1 >/dev/null | grep -v "pci bus info\|not a conformant" >&2
+                [ "${PIPESTATUS[0]}" = 0 ] || { echo "parity.sh: spilled on $family: $model $storage" >&2; return 1; }
+            done
+        done
+    done
+    echo "parity.sh: no kernel of a training step spills registers on five generations of AMD's" >&2
+}
+
 # One test at a time: these drivers compile on one thread, and some take gigabytes for a large kernel.
 for driver in "$@"; do
     case $driver in
@@ -76,13 +98,14 @@ for driver in "$@"; do
         runner="$PWD/drivers/$driver/run"
         ;;
     validation) [ -x drivers/validation/run ] || scripts/drivers.sh --validation ;;
-    *) echo "parity.sh: no driver named $driver; there are: system lvp26 swiftshader validation" >&2; exit 2 ;;
+    radv) [ -x drivers/radv/run ] || scripts/drivers.sh --compilers ;;
+    *) echo "parity.sh: no driver named $driver; there are: system lvp26 swiftshader validation radv" >&2; exit 2 ;;
     esac
     echo "== $driver" >&2
-    if [ "$driver" = validation ]; then
-        validate || failed+=("$driver")
-        continue
-    fi
+    case $driver in
+    validation) validate || failed+=("$driver"); continue ;;
+    radv) compilers || failed+=("$driver"); continue ;;
+    esac
     CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$runner \
         cargo test --release --no-fail-fast "${tests[@]}" -- --nocapture --test-threads 1 ${names[@]+"${names[@]}"} || failed+=("$driver")
     if $quick && [ "$driver" = lvp26 ]; then
