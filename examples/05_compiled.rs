@@ -105,7 +105,8 @@ fn compiler(instance: &ash::Instance) -> Result<Option<Compiler>> {
 /// `physical` is a device of the instance.
 unsafe fn capabilities(instance: &ash::Instance, physical: vk::PhysicalDevice, matrices: bool) -> Capabilities {
     let mut subgroups = vk::PhysicalDeviceSubgroupProperties::default();
-    let mut all = vk::PhysicalDeviceProperties2::default().push_next(&mut subgroups);
+    let mut sizes = vk::PhysicalDeviceSubgroupSizeControlProperties::default();
+    let mut all = vk::PhysicalDeviceProperties2::default().push_next(&mut subgroups).push_next(&mut sizes);
     // SAFETY: as the caller says.
     unsafe { instance.get_physical_device_properties2(physical, &mut all) };
     let properties = all.properties;
@@ -116,7 +117,8 @@ unsafe fn capabilities(instance: &ash::Instance, physical: vk::PhysicalDevice, m
         software: properties.device_type == vk::PhysicalDeviceType::CPU,
         discrete: properties.device_type == vk::PhysicalDeviceType::DISCRETE_GPU,
         subgroups: true,
-        subgroup_size: Some(subgroups.subgroup_size),
+        subgroup_size: (sizes.min_subgroup_size == sizes.max_subgroup_size).then_some(subgroups.subgroup_size),
+        matrix_subgroup: Some(subgroups.subgroup_size),
         matrix: matrices.then_some(Matrix::M16),
         workgroup_bytes: properties.limits.max_compute_shared_memory_size,
         workgroup_invocations: properties.limits.max_compute_work_group_invocations,

@@ -43,15 +43,21 @@ fn grow(s: Sums, v: vec4<f32>, shift: f32, c: u32) -> Sums {
     return Sums(s.n + live, s.first + d, s.second + d * d);
 }
 
-fn store(start: u32, c: u32, n: vec4<f32>) {
-    if c >= p.cells {
-        return;
+fn store(start: u32, c: u32, v: vec4<f32>) {
+    if c < p.cells {
+        y[start + c] = pack4(select(vec4<f32>(0.0), v, in_row(c, p.width)));
     }
-    var v = n;
-    if AFFINE {
-        v = v * unpack4(weight[c]) + unpack4(bias[c]);
+}
+
+// Normalised cells times weight plus bias: all loaded before the first is stored, for a load behind a condition waits for itself.
+fn affine(c: u32, n: Four) -> Four {
+    if !AFFINE {
+        return n;
     }
-    y[start + c] = pack4(select(vec4<f32>(0.0), v, in_row(c, p.width)));
+    let i = four_cells(c, ROW_LANES, p.cells);
+    let w = Four(unpack4(weight[i.x]), unpack4(weight[i.y]), unpack4(weight[i.z]), unpack4(weight[i.w]));
+    let b = Four(unpack4(bias[i.x]), unpack4(bias[i.y]), unpack4(bias[i.z]), unpack4(bias[i.w]));
+    return Four(n.a * w.a + b.a, n.b * w.b + b.b, n.c * w.c + b.c, n.d * w.d + b.d);
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -88,10 +94,12 @@ fn main(
             if !HELD {
                 held = load(start, c);
             }
-            store(start, c, (held.a - average) * scale);
-            store(start, c + ROW_LANES, (held.b - average) * scale);
-            store(start, c + 2u * ROW_LANES, (held.c - average) * scale);
-            store(start, c + 3u * ROW_LANES, (held.d - average) * scale);
+            let a = average;
+            let v = affine(c, Four((held.a - a) * scale, (held.b - a) * scale, (held.c - a) * scale, (held.d - a) * scale));
+            store(start, c, v.a);
+            store(start, c + ROW_LANES, v.b);
+            store(start, c + 2u * ROW_LANES, v.c);
+            store(start, c + 3u * ROW_LANES, v.d);
         }
     }
     // Up to three rows past the end write the zero padding of the statistics.

@@ -5,8 +5,8 @@
 // dy, x, before, dx (rows, width) Stored; weight (width) Stored; mean, rstd (rows) f32 from the forward kernel.
 //
 // Work: ROW_LANES invocations per row, each with four cells at a time (parts/rows.wgsl), both sums in one reduction. A row of at most
-// four cells to a lane stays in registers, as g and n, between the two passes; a longer one is read twice, the second time
-// from cache.
+// four cells to a lane stays in registers, as g, n and before, between the two passes; of a longer one dy and x are read twice, the
+// second time from cache.
 // Cost: about 14 FLOPs per element; reads dy, x and before, writes dx.
 
 struct Params {
@@ -62,15 +62,19 @@ fn load_n(start: u32, c: u32, average: f32, scale: f32) -> Four {
     );
 }
 
-fn store(start: u32, c: u32, value: vec4<f32>) {
-    if c >= p.cells {
-        return;
+// What is added to a lane's cells: on its way with the others, where the row is held, not one by one behind the sums.
+fn load_before(start: u32, c: u32) -> Four {
+    if !ADDED {
+        return Four();
     }
-    var v = value;
-    if ADDED {
-        v += unpack4(before[start + c]);
+    let i = start + four_cells(c, ROW_LANES, p.cells);
+    return Four(unpack4(before[i.x]), unpack4(before[i.y]), unpack4(before[i.z]), unpack4(before[i.w]));
+}
+
+fn store(start: u32, c: u32, v: vec4<f32>) {
+    if c < p.cells {
+        dx[start + c] = pack4(select(vec4<f32>(0.0), v, in_row(c, p.width)));
     }
-    dx[start + c] = pack4(select(vec4<f32>(0.0), v, in_row(c, p.width)));
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -89,11 +93,15 @@ fn main(
 
     var g = Four();
     var n = Four();
+    var added = Four();
     var sum = vec4<f32>(0.0);
     var sum_n = vec4<f32>(0.0);
     for (var c = lane; c < p.cells; c += 4u * ROW_LANES) {
         g = load_g(start, c);
         n = load_n(start, c, average, scale);
+        if HELD {
+            added = load_before(start, c);
+        }
         sum += (g.a + g.b) + (g.c + g.d);
         sum_n += (g.a * n.a + g.b * n.b) + (g.c * n.c + g.d * n.d);
     }
@@ -106,10 +114,11 @@ fn main(
         if !HELD {
             g = load_g(start, c);
             n = load_n(start, c, average, scale);
+            added = load_before(start, c);
         }
-        store(start, c, scale * (g.a - means.x - n.a * means.y));
-        store(start, c + ROW_LANES, scale * (g.b - means.x - n.b * means.y));
-        store(start, c + 2u * ROW_LANES, scale * (g.c - means.x - n.c * means.y));
-        store(start, c + 3u * ROW_LANES, scale * (g.d - means.x - n.d * means.y));
+        store(start, c, scale * (g.a - means.x - n.a * means.y) + added.a);
+        store(start, c + ROW_LANES, scale * (g.b - means.x - n.b * means.y) + added.b);
+        store(start, c + 2u * ROW_LANES, scale * (g.c - means.x - n.c * means.y) + added.c);
+        store(start, c + 3u * ROW_LANES, scale * (g.d - means.x - n.d * means.y) + added.d);
     }
 }

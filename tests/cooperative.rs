@@ -53,7 +53,8 @@ fn matrices_that_pass_their_test_are_used() {
 #[test]
 fn a_kernel_with_matrices_says_how_many_invocations_share_one() {
     let Some(context) = device(false) else { return };
-    assert_eq!(context.matrix_subgroup(), context.capabilities().subgroup_size, "{}", context.capabilities().summary());
+    let has = context.capabilities();
+    assert_eq!(context.matrix_subgroup(), has.matrices().map(|(_, lanes)| lanes), "{}", has.summary());
     assert_eq!(Context::cpu().matrix_subgroup(), None);
 }
 

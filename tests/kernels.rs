@@ -2,7 +2,7 @@
 
 mod common;
 
-use mmae::device::{ContextOptions, Storage};
+use mmae::device::{ContextOptions, Part, Storage};
 use mmae::kernels::{ALL, add};
 use mmae::{Context, DType, Tensor};
 
@@ -82,6 +82,14 @@ fn products_on_the_path_of_hardware_match_their_twins() {
     let Some(gpu) = common::open(options) else { return };
     compare(&gpu, &[DType::F32, DType::F16], |name| name == "matmul" || name.starts_with("patch_conv"));
     println!("cooperative matrices: {:?}", gpu.matrix_verdict("matmul_cooperative"));
+}
+
+#[test]
+fn sums_over_subgroups_of_any_size_match_their_twins() {
+    let Some(gpu) = common::open(ContextOptions { as_hardware: true, ..Default::default() }) else { return };
+    println!("subgroups of {:?}", gpu.capabilities().subgroup_size);
+    let reduces = |name: &str| ALL.iter().any(|e| e.kernel.name == name && e.kernel.parts.contains(&Part::Reduce));
+    compare(&gpu, &[DType::F32, DType::F16], reduces);
 }
 
 #[test]

@@ -221,7 +221,7 @@ fn element(module: &Module, ty: naga::Handle<naga::Type>) -> String {
 /// What a binding may look like in WGSL, given the parts that are joined.
 fn expected(element: Element, variant: Variant) -> &'static [&'static str] {
     let (floats, halves): (&[&str], &[&str]) = match variant.lanes {
-        Lanes::Any => (&["vec4<f32>"], &["vec2<u32>"]),
+        Lanes::Any | Lanes::Known => (&["vec4<f32>"], &["vec2<u32>"]),
         Lanes::Eight => (&["vec2<u64>"], &["u64"]),
     };
     let stored: &[&str] = match variant.storage {

@@ -48,7 +48,12 @@ impl Foreign {
         if self.halves_only() && has.matrix.is_none() {
             return Err(Error::config("--wgsl", format!("{name} needs cooperative matrices; the device has none")));
         }
-        let fitted = Self::with(name, source, self.like, (has.matrix.unwrap_or(Matrix::M16), has.subgroup_size))?;
+        let fitted = Self::with(
+            name,
+            source,
+            self.like,
+            (has.matrix.unwrap_or(Matrix::M16), has.subgroup_size.or(has.matrix_subgroup)),
+        )?;
         // wgpu looks at this only where the number stands in the attribute itself.
         let (wanted, allowed) = (fitted.invocations, has.workgroup_invocations);
         if wanted > allowed {

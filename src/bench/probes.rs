@@ -218,7 +218,7 @@ struct Products {
 #[must_use]
 pub fn matrices(ctx: &Context) -> Option<(usize, usize)> {
     let has = ctx.capabilities();
-    let found = has.matrix.zip(has.subgroup_size).map(|(matrix, subgroup)| (matrix.size(), subgroup as usize));
+    let found = has.matrices().map(|(matrix, subgroup)| (matrix.size(), subgroup as usize));
     found.filter(|_| matmul_cooperative::available(ctx))
 }
 

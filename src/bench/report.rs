@@ -9,7 +9,7 @@ use super::measure::Timing;
 use super::roof::Load;
 use super::step::Step;
 use super::sweep::Growth;
-use crate::device::{Context, Kernel, Lanes, Launched};
+use crate::device::{Context, Kernel, Launched};
 use crate::kernels::{attention_cooperative, matmul_cooperative};
 
 /// Version of the JSON schema in docs/bench.md.
@@ -73,7 +73,7 @@ pub struct Device {
     /// Invocations of a subgroup, where all subgroups have the same number.
     #[serde(default)]
     pub subgroup_size: Option<u32>,
-    /// Whether kernels rely on subgroups of eight lanes: `eight` or `any`.
+    /// What kernels rely on of subgroups: `eight` lanes, any one `known` size, or `any`.
     #[serde(default)]
     pub lanes: String,
     /// Bytes of workgroup memory.
@@ -107,7 +107,7 @@ impl Device {
             half: has.half.name().to_owned(),
             matrices: matrices(ctx),
             subgroup_size: has.subgroup_size,
-            lanes: if has.lanes() == Lanes::Eight { "eight" } else { "any" }.to_owned(),
+            lanes: has.lanes().name().to_owned(),
             workgroup_bytes: has.workgroup_bytes,
             max_binding: has.max_binding,
         }

@@ -45,7 +45,7 @@ fn features(context: &Context) -> Vec<Feature> {
         feature(
             "subgroups",
             has.subgroups,
-            "cooperative matrices; shared loads and sums on processors of eight lanes",
+            "cooperative matrices; sums along rows; shared loads on processors of eight lanes",
             "loads by every invocation, sums through workgroup memory",
         ),
         feature("matrices", has.matrix.is_some(), "products of halves on hardware", "products through f32 tiles"),

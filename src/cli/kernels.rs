@@ -30,7 +30,7 @@ pub struct Args {
     /// Size of cooperative matrices, for kernels that use them
     #[arg(long, requires = "print", default_value = "16x16x16", value_parser = matrices())]
     matrix: Matrix,
-    /// Subgroups: any, or eight lanes as on processors that play GPU, for kernels that make something of them
+    /// Subgroups: any, of one known size, or eight lanes as on processors that play GPU, for kernels that make something of them
     #[arg(long, requires = "print", default_value = "any", value_parser = lanes())]
     lanes: Lanes,
     /// Translate: what a Vulkan, Metal or DirectX driver would be given

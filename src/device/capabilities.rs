@@ -19,9 +19,11 @@ pub struct Capabilities {
     pub f16: bool,
     /// Subgroup operations; no kernel needs them.
     pub subgroups: bool,
-    /// Invocations of a subgroup, where all subgroups have the same number; else that of kernels with cooperative matrices, which a
-    /// context asks of such a kernel ([`Context::matrix_subgroup`](super::Context::matrix_subgroup)).
+    /// Invocations of a subgroup, where all subgroups have the same number.
     pub subgroup_size: Option<u32>,
+    /// Where they have not: invocations that share a cooperative matrix, which a context asks of a kernel that has one
+    /// ([`Context::matrix_subgroup`](super::Context::matrix_subgroup)).
+    pub matrix_subgroup: Option<u32>,
     /// Integers of 64 bits in shaders.
     pub int64: bool,
     /// Cooperative matrices of halves with sums in f32, where the device lists a size that kernels know and the number of
@@ -63,6 +65,7 @@ impl Capabilities {
             f16: native,
             subgroups: features.contains(wgpu::Features::SUBGROUP),
             subgroup_size,
+            matrix_subgroup: None,
             int64: features.contains(wgpu::Features::SHADER_INT64),
             matrix: listed.filter(|_| cooperative && features.contains(wgpu::Features::SUBGROUP)),
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
@@ -86,6 +89,7 @@ impl Capabilities {
             f16: true,
             subgroups: false,
             subgroup_size: None,
+            matrix_subgroup: None,
             int64: false,
             matrix: None,
             workgroup_bytes: 16 << 10,
@@ -99,11 +103,22 @@ impl Capabilities {
         }
     }
 
-    /// Whether kernels rely on subgroups of eight lanes: on processors that run eight invocations as one vector, where
-    /// passing values on is cheaper than loading them again and than a barrier, and where 64 bits take as long to load as 32.
+    /// Cooperative matrices and how many invocations share one.
+    #[must_use]
+    pub fn matrices(&self) -> Option<(Matrix, u32)> {
+        self.matrix.zip(self.subgroup_size.or(self.matrix_subgroup))
+    }
+
+    /// What kernels rely on: subgroups of eight lanes, on processors that run eight invocations as one vector, where passing values
+    /// on is cheaper than loading them again and than a barrier, and where 64 bits take as long to load as 32; on hardware
+    /// subgroups of one size, where a sum over them takes fewer steps than one through memory.
     #[must_use]
     pub fn lanes(&self) -> Lanes {
-        if self.software && self.subgroup_size == Some(8) && self.int64 { Lanes::Eight } else { Lanes::Any }
+        match self.subgroup_size {
+            Some(8) if self.software && self.int64 => Lanes::Eight,
+            Some(size) if !self.software && self.subgroups && size.is_power_of_two() => Lanes::Known,
+            _ => Lanes::Any,
+        }
     }
 
     /// One line for logs and reports.

@@ -125,8 +125,8 @@ impl Context {
         failure: Arc<Mutex<Option<(bool, String)>>>,
     ) -> Self {
         if capabilities.matrix.is_some() && capabilities.subgroup_size.is_none() {
-            capabilities.subgroup_size = subgroup::measured(&device, &queue, &capabilities);
-            capabilities.matrix = capabilities.matrix.filter(|_| capabilities.subgroup_size.is_some());
+            capabilities.matrix_subgroup = subgroup::measured(&device, &queue, &capabilities);
+            capabilities.matrix = capabilities.matrices().map(|(matrix, _)| matrix);
         }
         let staging = Arc::<StagingPool>::default();
         let both = (device.clone(), queue.clone());

@@ -79,14 +79,18 @@ impl Part {
             (Self::Reduce, Lanes::Any) | (Self::ReduceAny, _) => {
                 ("parts/reduce_any.wgsl", include_str!("../../shaders/parts/reduce_any.wgsl"))
             }
-            (Self::Reduce, Lanes::Eight) => {
-                ("parts/reduce_eight.wgsl", include_str!("../../shaders/parts/reduce_eight.wgsl"))
+            (Self::Reduce, Lanes::Known | Lanes::Eight) => {
+                ("parts/reduce_subgroup.wgsl", include_str!("../../shaders/parts/reduce_subgroup.wgsl"))
             }
-            (Self::Cells, Lanes::Any) => ("parts/cells_any.wgsl", include_str!("../../shaders/parts/cells_any.wgsl")),
+            (Self::Cells, Lanes::Any | Lanes::Known) => {
+                ("parts/cells_any.wgsl", include_str!("../../shaders/parts/cells_any.wgsl"))
+            }
             (Self::Cells, Lanes::Eight) => {
                 ("parts/cells_eight.wgsl", include_str!("../../shaders/parts/cells_eight.wgsl"))
             }
-            (Self::Loads, Lanes::Any) => ("parts/loads_any.wgsl", include_str!("../../shaders/parts/loads_any.wgsl")),
+            (Self::Loads, Lanes::Any | Lanes::Known) => {
+                ("parts/loads_any.wgsl", include_str!("../../shaders/parts/loads_any.wgsl"))
+            }
             (Self::Loads, Lanes::Eight) => {
                 ("parts/loads_eight.wgsl", include_str!("../../shaders/parts/loads_eight.wgsl"))
             }
@@ -98,7 +102,9 @@ impl Part {
             (Self::AttentionKeys, _) => {
                 ("parts/attention_keys.wgsl", include_str!("../../shaders/parts/attention_keys.wgsl"))
             }
-            (Self::Given, Lanes::Any) => ("parts/given_any.wgsl", include_str!("../../shaders/parts/given_any.wgsl")),
+            (Self::Given, Lanes::Any | Lanes::Known) => {
+                ("parts/given_any.wgsl", include_str!("../../shaders/parts/given_any.wgsl"))
+            }
             (Self::Given, Lanes::Eight) => {
                 ("parts/given_eight.wgsl", include_str!("../../shaders/parts/given_eight.wgsl"))
             }
@@ -121,7 +127,7 @@ impl Part {
         }
     }
 
-    /// Whether two files stand for this part, one of them for subgroups of eight lanes.
+    /// Whether two files stand for this part, one of them for subgroups of eight lanes at least.
     #[must_use]
     pub const fn has_lanes(self) -> bool {
         matches!(self, Self::Cells | Self::Loads | Self::Reduce | Self::Given)
@@ -321,25 +327,28 @@ impl Matrix {
     }
 }
 
-/// Whether a text is for processors that play GPU with subgroups of eight lanes: which of two files stands for
-/// [`Part::Cells`], [`Part::Loads`], [`Part::Reduce`] and [`Part::Given`].
+/// What a text makes of subgroups: which of two files stands for [`Part::Reduce`], and for [`Part::Cells`], [`Part::Loads`] and
+/// [`Part::Given`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lanes {
     /// Any subgroups, or none.
     Any,
+    /// Subgroups of one size, which the override SUBGROUP says where [`Part::Reduce`] is joined.
+    Known,
     /// Eight: processors that play GPU.
     Eight,
 }
 
 impl Lanes {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Any, Self::Eight];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Any, Self::Known, Self::Eight];
 
     /// Name as in `--lanes`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Any => "any",
+            Self::Known => "known",
             Self::Eight => "eight",
         }
     }

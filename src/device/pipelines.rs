@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::capabilities::Capabilities;
-use super::kernel::{Binding, Kernel, Matrix, Storage};
+use super::kernel::{Binding, Kernel, Lanes, Matrix, Part, Storage};
 use super::launch::Launch;
 use super::pipeline_cache::Kept;
 use super::source::{Source, Variant};
@@ -45,15 +45,24 @@ impl Need {
         let (stored, output) = launch.dtypes();
         // All halves have the same bytes in memory: cooperative matrices read them as native ones.
         let half = if launch.kernel.has_matrix() { Storage::F16Native } else { capabilities.half };
+        let reduces = launch.kernel.parts.contains(&Part::Reduce);
+        let lanes = match capabilities.lanes() {
+            Lanes::Known if !reduces => Lanes::Any,
+            lanes => lanes,
+        };
         let variant = Variant {
             storage: if stored == DType::F16 { half } else { Storage::F32 },
             output,
             epilogue: launch.epilogue,
             matrix: capabilities.matrix.unwrap_or(Matrix::M16),
-            lanes: capabilities.lanes(),
+            lanes,
             immediates: capabilities.immediates,
         };
         let mut constants = launch.constants.clone();
+        let said = constants.iter().any(|(name, _)| *name == "SUBGROUP");
+        if let (Lanes::Known, Some(size), false) = (lanes, capabilities.subgroup_size, said) {
+            constants.push(("SUBGROUP", f64::from(size)));
+        }
         if !saturate && launch.kernel.is_stored() && variant.storage != Storage::F32 {
             constants.push(("SATURATE", 0.0));
         }

@@ -165,7 +165,11 @@ impl Kernel {
     #[must_use]
     pub fn variants(&self, immediates: bool) -> Vec<Variant> {
         let has_lanes = has_cells(self) || self.parts.iter().any(|part| part.has_lanes());
-        let lanes = if has_lanes { &Lanes::ALL[..] } else { &Lanes::ALL[..1] };
+        let lanes: &[Lanes] = match (self.parts.contains(&Part::Reduce), has_lanes) {
+            (true, _) => &Lanes::ALL,
+            (false, true) => &[Lanes::Any, Lanes::Eight],
+            (false, false) => &[Lanes::Any],
+        };
         let matrices = if self.has_matrix() { &Matrix::ALL[..] } else { &[Matrix::M16] };
         let outputs = if self.has_output() { &[DType::F32, DType::F16][..] } else { &[DType::F32][..] };
         let epilogues = self.takes_epilogues();

@@ -62,7 +62,8 @@ impl Tile {
 /// cooperative matrices, or too little memory.
 #[must_use]
 pub fn tile(has: &Capabilities, head: usize) -> Option<Tile> {
-    let (matrix, subgroup) = (has.matrix?, has.subgroup_size? as usize);
+    let (matrix, subgroup) = has.matrices()?;
+    let subgroup = subgroup as usize;
     let tiles = [128, 64, 32, 16].into_iter().map(|rows| Tile { matrix, subgroup, rows });
     tiles.into_iter().find(|tile| tile.fits(has, head))
 }

@@ -133,5 +133,7 @@ pub const FAULTS: &[Fault] = &[
     Fault { find: "sum * exp(top - highest)", replace: "sum" },
     Fault { find: "(own / p.group) * p.group_stride + own % p.group", replace: "own" },
     Fault { find: "[label % 4u]", replace: "[0]" },
+    Fault { find: "c + 2u * ROW_LANES", replace: "c" },
+    Fault { find: "unpack4(logits[i.y])", replace: "unpack4(logits[i.x])" },
     Fault { find: "highest + log(total)", replace: "log(total)" },
 ];

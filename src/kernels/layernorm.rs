@@ -119,7 +119,8 @@ pub fn cases() -> Vec<Case> {
 /// Mistakes that the cases must notice.
 pub const FAULTS: &[Fault] = &[
     Fault { find: "variance + p.epsilon", replace: "variance" },
-    Fault { find: "unpack4(weight[c]) + unpack4(bias[c])", replace: "unpack4(weight[c])" },
+    Fault { find: "n.a * w.a + b.a", replace: "n.a * w.a" },
+    Fault { find: "unpack4(weight[i.z])", replace: "unpack4(weight[i.x])" },
     Fault { find: "- shift) * live;", replace: "- shift);" },
     Fault { find: "if !HELD {", replace: "if HELD {" },
     Fault { find: "select(vec4<f32>(0.0), v, in_row(c, p.width))", replace: "v" },

@@ -119,7 +119,9 @@ pub const FAULTS: &[Fault] = &[
     Fault { find: " - n.b * means.y", replace: "" },
     Fault { find: "g.a - means.x", replace: "g.a" },
     Fault { find: "return g * unpack4(weight[c]);", replace: "return g;" },
-    Fault { find: "v += unpack4(before[start + c]);", replace: "v += unpack4(before[c]);" },
+    Fault { find: "unpack4(before[i.x])", replace: "unpack4(before[i.y])" },
+    Fault { find: "        if HELD {\n            added = load_before(start, c);\n        }\n", replace: "" },
+    Fault { find: " * means.y) + added.c", replace: " * means.y)" },
     Fault { find: "live.w * weighted", replace: "weighted" },
     Fault { find: "if !HELD {", replace: "if HELD {" },
 ];

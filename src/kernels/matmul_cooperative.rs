@@ -80,7 +80,7 @@ impl Tile {
 /// The tiles that a device can run, largest first; none where it has no cooperative matrices.
 #[must_use]
 pub fn tiles(has: &Capabilities) -> Vec<Tile> {
-    let (Some(matrix), Some(subgroup)) = (has.matrix, has.subgroup_size) else { return Vec::new() };
+    let Some((matrix, subgroup)) = has.matrices() else { return Vec::new() };
     let subgroup = subgroup as usize;
     let deepest = |(row_groups, column_groups)| {
         let depths = [32, 16].into_iter();

@@ -74,3 +74,34 @@ pub const FAULTS: &[Fault] = &[
     Fault { find: "c += ROW_LANES", replace: "c += 2u * ROW_LANES" },
     Fault { find: "reduce_sum(lid, add4(sum))", replace: "add4(sum)" },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{ContextOptions, Lanes};
+
+    /// Subgroups here are narrow; rows of no more lanes than those have are summed as in wide ones.
+    #[test]
+    fn rows_narrower_than_a_subgroup() -> Result<()> {
+        let gpu = Context::new(&ContextOptions { as_hardware: true, ..Default::default() })?;
+        if gpu.capabilities().lanes() != Lanes::Known || gpu.capabilities().subgroup_size < Some(8) {
+            eprintln!("no subgroups of one size and eight lanes: skipped");
+            return Ok(());
+        }
+        let x = samples::normal(&gpu, &[70, 37], DType::F32, 1)?;
+        let y = Tensor::empty(&gpu, &[70], DType::F32)?;
+        Launch::new(&KERNEL)
+            .tensors(&[&x, &y])
+            .params(&Params { rows: 70, cells: 10 })
+            .constant("ROW_LANES", 8.0)
+            .constant("SUBGROUP", 64.0)
+            .groups(workgroups(70, 8))
+            .run(&gpu)?;
+        let cpu = Context::cpu();
+        let want = launch(&cpu, &samples::normal(&cpu, &[70, 37], DType::F32, 1)?)?.to_f32()?;
+        let tolerance = Tolerance::sum(37);
+        let wrong: Vec<_> = y.to_f32()?.into_iter().zip(want).filter(|(a, b)| !tolerance.accepts(*a, *b)).collect();
+        assert!(wrong.is_empty(), "(got, want): {wrong:?}");
+        Ok(())
+    }
+}
