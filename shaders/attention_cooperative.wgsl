@@ -1,5 +1,5 @@
 // Attention (attention.wgsl has the formula, shapes and masks) for halves through the device's cooperative matrices, sums in
-// f32. Needs native halves and subgroups of one size; MATRIX is 16 or 8.
+// f32. Needs native halves and subgroups of a known size; MATRIX is 16 or 8.
 //
 // Work: a workgroup owns ROWS queries of a head and a slice of BLOCK columns of their outputs. For each BLOCK of keys: scores by
 // matrices; the two invocations of a query turn its row of scores into weights, halves, by the online softmax; outputs by

@@ -1,5 +1,5 @@
 // Gradients of attention's keys and values (attention_backward_key.wgsl has the formula, shapes and masks) for halves through
-// the device's cooperative matrices, sums in f32. Needs native halves and subgroups of one size; MATRIX is 16 or 8.
+// the device's cooperative matrices, sums in f32. Needs native halves and subgroups of a known size; MATRIX is 16 or 8.
 //
 // Work: as in attention_cooperative_backward_query, with keys as own rows: the two invocations of a key turn a row of
 // k q^T into probabilities of all queries, which weigh do, and one of v do^T into slopes, which weigh q.

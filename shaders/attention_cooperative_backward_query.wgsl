@@ -1,5 +1,5 @@
 // Gradient of attention's queries (attention_backward_query.wgsl has the formula, shapes and masks) for halves through the
-// device's cooperative matrices, sums in f32. Needs native halves and subgroups of one size; MATRIX is 16 or 8.
+// device's cooperative matrices, sums in f32. Needs native halves and subgroups of a known size; MATRIX is 16 or 8.
 //
 // Work: as in attention_cooperative; one invocation per query turns its row of scores into probabilities P, then that of
 // dP = do v^T into slopes dS, halves both, in the same place. Own rows are copied anew for each of the two products, so that

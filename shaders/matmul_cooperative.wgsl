@@ -1,5 +1,5 @@
 // C[b] = op(A[b]) op(B[b]), then an epilogue: halves through the device's cooperative matrices, sums in f32.
-// Shapes, strides and padding as in matmul.wgsl; parts/patches.wgsl lets rows lie in images. Needs native halves and subgroups of one size; MATRIX is 16 or 8.
+// Shapes, strides and padding as in matmul.wgsl; parts/patches.wgsl lets rows lie in images. Needs native halves and subgroups of a known size; MATRIX is 16 or 8.
 // Work: a subgroup owns 4 x 2 matrices of C, a workgroup ROW_GROUPS x COLUMN_GROUPS subgroups. DEPTH steps along K of both operands are copied to
 // workgroup memory as [line][step], a line being a row of op(A) or a column of op(B), in blocks of 4 x 4, turned on the way where memory runs across:
 // the order in which every device loads matrices whole. Lines are 16 bytes longer than they need be: those of a matrix start in different banks.
@@ -11,13 +11,11 @@
 override TRANS_A: bool = false; override TRANS_B: bool = false;
 override ROW_GROUPS: u32 = 1u; override COLUMN_GROUPS: u32 = 2u;  // subgroups along the rows and the columns of C
 override DEPTH: u32 = 32u;         // steps along K in workgroup memory, a multiple of MATRIX
-override SUBGROUP: u32 = 32u;      // invocations of a subgroup; they copy at most two blocks of each operand
-override WORKGROUP: u32 = SUBGROUP * ROW_GROUPS * COLUMN_GROUPS;
+override SUBGROUP: u32 = 32u; override WORKGROUP: u32 = SUBGROUP * ROW_GROUPS * COLUMN_GROUPS;  // invocations; each copies one or two blocks
 // Lines of both tiles: rows and columns of C in a workgroup. Cells of a line, cells of the tile of A; blocks of both.
 override LINES_A: u32 = 4u * MATRIX * ROW_GROUPS; override LINES_B: u32 = 2u * MATRIX * COLUMN_GROUPS;
-override LINE: u32 = DEPTH / 4u + 2u; override FIRST_B: u32 = LINES_A * LINE;
+override LINE: u32 = DEPTH / 4u + 2u; override FIRST_B: u32 = LINES_A * LINE; override ENTRIES: u32 = STAGED * (LINES_A + LINES_B) * LINE;
 override BLOCKS_A: u32 = LINES_A * DEPTH / 16u; override BLOCKS_B: u32 = LINES_B * DEPTH / 16u;
-override ENTRIES: u32 = STAGED * (LINES_A + LINES_B) * LINE;
 const PAIR_ROW = MATRIX / 2u + 2u;  // cells of a row of two matrices of sums, side by side: its neighbours start in other banks
 override RESULTS: u32 = HANDED * max(ROW_GROUPS * COLUMN_GROUPS * MATRIX * PAIR_ROW, BLOCKS_A);
 @group(0) @binding(0) var<storage, read> a: array<Stored4>;
@@ -41,7 +39,6 @@ fn load_a(at: vec2<u32>, first: vec4<u32>, row: u32, base: u32, k: u32) -> mat4x
     if (PATCHES == OF_A || k + DEPTH > p.inner) { i = cells(OF_A, !TRANS_A, row + 4u * at.x, p.rows, k + 4u * at.y, base, p.a_row); }
     return mat4x4(a[i.x], a[i.y], a[i.z], a[i.w]);
 }
-
 fn load_b(at: vec2<u32>, first: vec4<u32>, column: u32, base: u32, k: u32) -> mat4x4<f16> {
     var i = first + select(k * p.b_row, k / 4u, TRANS_B);
     if (PATCHES == OF_B || k + DEPTH > p.inner) { i = cells(OF_B, TRANS_B, column + 4u * at.x, p.width, k + 4u * at.y, base, p.b_row); }
@@ -61,7 +58,6 @@ fn put_a(at: vec2<u32>, x: mat4x4<f16>, k: u32) {
     if (k + DEPTH <= p.inner) { put(at, 0u, transpose(x)); return; }
     put(at, 0u, transpose(mat4x4(select(z, x[0], live.x), select(z, x[1], live.y), select(z, x[2], live.z), select(z, x[3], live.w))));
 }
-
 fn put_b(at: vec2<u32>, x: mat4x4<f16>) { if (TRANS_B) { put(at, FIRST_B, x); } else { put(at, FIRST_B, transpose(x)); } }
 
 fn matrix_a(line: u32, k: u32) -> MatrixA { return coopLoadT<MatrixA>(&tiles[STAGED * (line * LINE + k / 4u)], STAGED * LINE); }
@@ -82,18 +78,22 @@ fn store_row_sums(lid: u32, batch: u32, cell: u32) {
     put_row_sums(batch * ((p.rows + 3u) / 4u) + cell, total);
 }
 
+// Two matrices, side by side. What the epilogue reads is loaded for two cells of a lane, whether they are there or not, before one is stored.
 fn store(left: MatrixC, right: MatrixC, at: vec2<u32>, batch: u32, row: u32, column: u32) {
     let cell = at.x * (MATRIX * PAIR_ROW); let first = HANDED * cell; let next = first + HANDED * (MATRIX / 4u);
     workgroupBarrier();
     coopStoreT(left, &handed[first], HANDED * PAIR_ROW); coopStoreT(right, &handed[next], HANDED * PAIR_ROW);
     workgroupBarrier();
-    for (var i = at.y; i < MATRIX * MATRIX / 2u; i += SUBGROUP) {
-        let line = i / (MATRIX / 2u); let y = row + line; let x = column / 4u + i % (MATRIX / 2u);
-        if (y >= p.rows || 4u * x >= p.width) { continue; }
-        let sum = handed_cell(cell + line * PAIR_ROW + i % (MATRIX / 2u));
-        let value = select(vec4(0.0), sum, vec4(4u * x) + vec4(0u, 1u, 2u, 3u) < vec4(p.width));
-        let to = place(PATCHES == OF_C, batch * p.c_batch, vec4(y), vec4(x), p.c_row).x;
-        c[to] = pack_output4(epilogue(to, batch * p.bias_batch + bias_place(x), value));
+    for (var n = at.y; n < MATRIX * MATRIX / 2u; n += 2u * SUBGROUP) {
+        let i = vec2(n, n + SUBGROUP); let line = min(i / (MATRIX / 2u), vec2(MATRIX - 1u)); let y = row + line; let x = column / 4u + i % (MATRIX / 2u);
+        let inside = (i < vec2(MATRIX * MATRIX / 2u)) & (y < vec2(p.rows)) & (4u * x < vec2(p.width));
+        let to = place(PATCHES == OF_C, batch * p.c_batch, min(y, vec2(p.rows - 1u)).xyxy, min(x, vec2((p.width - 1u) / 4u)).xyxy, p.c_row);
+        let h = cell + line * PAIR_ROW + i % (MATRIX / 2u); let z = vec4<f32>();
+        let v0 = select(z, handed_cell(h.x), vec4(4u * x.x) + FOUR < vec4(p.width));
+        let v1 = select(z, handed_cell(h.y), vec4(4u * x.y) + FOUR < vec4(p.width));
+        let x0 = finish(to.x, batch * p.bias_batch + bias_place(min(x.x, (p.width - 1u) / 4u)), v0);
+        let x1 = finish(to.y, batch * p.bias_batch + bias_place(min(x.y, (p.width - 1u) / 4u)), v1);
+        if (inside.x) { c[to.x] = pack_output4(keep(to.x, x0)); } if (inside.y) { c[to.y] = pack_output4(keep(to.y, x1)); }
     }
 }
 

@@ -75,17 +75,17 @@ fn add(sum: mat4x4<f32>, x: vec4<f32>, y: vec4<f32>) -> mat4x4<f32> {
     return mat4x4(sum[0] + x.x * y, sum[1] + x.y * y, sum[2] + x.z * y, sum[3] + x.w * y);
 }
 
-fn store_row(batch: u32, row: u32, cell: u32, sum: vec4<f32>) {
-    if (row >= p.rows || 4u * cell >= p.width) { return; }
-    // The padding of a row stays zero whatever stood in for the missing columns of B.
-    let value = select(vec4(0.0), sum, vec4(4u * cell) + FOUR < vec4(p.width));
-    let at = place(PATCHES == OF_C, batch * p.c_batch, vec4(row), vec4(cell), p.c_row).x;
-    c[at] = pack_output4(epilogue(at, batch * p.bias_batch + bias_place(cell), value));
-}
-
+// Four rows. What the epilogue reads is loaded for all of them, past the last row for that one, before the first is stored.
 fn store(batch: u32, row: u32, cell: u32, sum: mat4x4<f32>) {
-    store_row(batch, row, cell, sum[0]); store_row(batch, row + 1u, cell, sum[1]);
-    store_row(batch, row + 2u, cell, sum[2]); store_row(batch, row + 3u, cell, sum[3]);
+    if (4u * cell >= p.width) { return; }
+    let y = vec4(row) + FOUR; let bias_cell = batch * p.bias_batch + bias_place(cell);
+    let at = place(PATCHES == OF_C, batch * p.c_batch, min(y, vec4(p.rows - 1u)), vec4(cell), p.c_row);
+    // The padding of a row stays zero whatever stood in for the missing columns of B.
+    let z = vec4<f32>(); let live = vec4(4u * cell) + FOUR < vec4(p.width);
+    let x0 = finish(at.x, bias_cell, select(z, sum[0], live)); let x1 = finish(at.y, bias_cell, select(z, sum[1], live));
+    let x2 = finish(at.z, bias_cell, select(z, sum[2], live)); let x3 = finish(at.w, bias_cell, select(z, sum[3], live));
+    if (y.x < p.rows) { c[at.x] = pack_output4(keep(at.x, x0)); } if (y.y < p.rows) { c[at.y] = pack_output4(keep(at.y, x1)); }
+    if (y.z < p.rows) { c[at.z] = pack_output4(keep(at.z, x2)); } if (y.w < p.rows) { c[at.w] = pack_output4(keep(at.w, x3)); }
 }
 
 @compute @workgroup_size(WORKGROUP)

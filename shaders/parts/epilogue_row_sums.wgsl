@@ -7,10 +7,12 @@
 override ADDED: bool = false;
 const ROW_SUMS = true;
 
-fn epilogue(cell: u32, bias_cell: u32, value: vec4<f32>) -> vec4<f32> {
+fn finish(cell: u32, bias_cell: u32, value: vec4<f32>) -> vec4<f32> {
     if (ADDED) { return value + unpack_output4(c[cell]); }
     return value;
 }
+
+fn keep(cell: u32, value: vec4<f32>) -> vec4<f32> { return value; }
 
 fn put_row_sums(cell: u32, sum: vec4<f32>) {
     var total = sum;

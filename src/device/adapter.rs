@@ -1,7 +1,8 @@
 //! Choosing an adapter and opening a device on it.
 
 use super::capabilities::Capabilities;
-use super::kernel::{Matrix, Storage};
+use super::choices::Matrix;
+use super::kernel::Storage;
 use crate::error::{Error, Result};
 
 /// Which device to open and how.

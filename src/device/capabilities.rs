@@ -1,6 +1,7 @@
 //! What the device can do, and how each missing ability is replaced.
 
-use super::kernel::{Lanes, Matrix, Storage};
+use super::choices::{Lanes, Matrix};
+use super::kernel::Storage;
 
 /// Features and limits in use. Nothing is required: each has a fallback.
 #[derive(Clone, Debug)]

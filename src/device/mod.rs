@@ -5,6 +5,7 @@
 
 mod adapter;
 mod capabilities;
+mod choices;
 mod context;
 mod counters;
 mod hash;
@@ -35,12 +36,13 @@ mod view;
 
 pub use adapter::{ContextOptions, adapters};
 pub use capabilities::Capabilities;
+pub use choices::{Lanes, Matrix};
 pub use context::Context;
 pub use counters::Counters;
 pub(crate) use hash::fnv1a;
 pub use hooks::Launched;
 pub(crate) use hooks::{Fitted, Substitute};
-pub use kernel::{Binding, Element, EpilogueKind, Kernel, Lanes, Matrix, Part, Storage};
+pub use kernel::{Binding, Element, EpilogueKind, Kernel, Part, Storage};
 pub use launch::{Epilogue, Launch};
 pub use pool::PoolStats;
 pub use prepare::{PipelineList, Preparation, Translated};

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::capabilities::Capabilities;
-use super::kernel::{Binding, Kernel, Lanes, Matrix, Part, Storage};
+use super::choices::{Lanes, Matrix};
+use super::kernel::{Binding, Kernel, Part, Storage};
 use super::launch::Launch;
 use super::pipeline_cache::Kept;
 use super::source::{Source, Variant};

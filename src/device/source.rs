@@ -1,6 +1,7 @@
 //! Joining a kernel's text: whole files one after another, and a map from joined lines back to files.
 
-use super::kernel::{Element, EpilogueKind, Kernel, Lanes, Matrix, Part, Storage};
+use super::choices::{Lanes, Matrix};
+use super::kernel::{Element, EpilogueKind, Kernel, Part, Storage};
 use crate::shape::DType;
 
 /// Everything that chooses one text of a kernel.
@@ -66,6 +67,7 @@ impl Source {
         }
         if kernel.epilogues {
             source.push(variant.epilogue.file());
+            source.push(("parts/epilogue.wgsl", include_str!("../../shaders/parts/epilogue.wgsl")));
         }
         match replace {
             Some((find, with)) => source.push(("", &kernel.source.replacen(find, with, 1))),

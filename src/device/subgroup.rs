@@ -1,8 +1,9 @@
 //! How many invocations share a cooperative matrix, where subgroups have no one size.
 
 use super::capabilities::Capabilities;
+use super::choices::Lanes;
 use super::context::{Context, Executor};
-use super::kernel::{Binding, EpilogueKind, Kernel, Lanes, Part, Storage};
+use super::kernel::{Binding, EpilogueKind, Kernel, Part, Storage};
 use super::pipelines::{Compiler, Need};
 use super::source::Variant;
 use super::twin::Twin;

@@ -118,6 +118,7 @@ pub const FAULTS: &[Fault] = &[
     Fault { find: "batch * vec2(p.a_batch, p.b_batch)", replace: "batch * vec2(p.a_batch, p.a_batch)" },
     Fault { find: "batch * p.bias_batch + bias_place(cell)", replace: "bias_place(cell)" },
     Fault { find: "batch * p.bias_batch + bias_place(cell)", replace: "batch * p.bias_batch + cell" },
+    Fault { find: "keep(at.z, x2)", replace: "keep(at.z, x1)" },
     Fault { find: "place(PATCHES == OF_C,", replace: "place(false," },
     Fault { find: "cells(OF_A,", replace: "cells(0u," },
     Fault { find: "cells(OF_B,", replace: "cells(0u," },
