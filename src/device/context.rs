@@ -93,7 +93,8 @@ impl Context {
         Ok(Self::on_gpu(device, opened.capabilities, options, failure))
     }
 
-    /// Adopts an application's device. Reads its features and limits and makes do with them; sets no callback on it.
+    /// Adopts an application's device. Reads its features and limits and makes do with them; sets no callback on it. Where it has
+    /// cooperative matrices and subgroups of several sizes, one small dispatch is submitted ([`Context::matrix_subgroup`]).
     #[must_use]
     pub fn from_wgpu(adapter: &wgpu::Adapter, device: &wgpu::Device, queue: &wgpu::Queue) -> Self {
         let capabilities = Capabilities::of(adapter, device.features(), &device.limits());
