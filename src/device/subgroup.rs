@@ -1,5 +1,7 @@
 //! How many invocations share a cooperative matrix, where subgroups have no one size.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use super::capabilities::Capabilities;
 use super::choices::Lanes;
 use super::context::{Context, Executor};
@@ -35,9 +37,13 @@ impl Context {
     }
 }
 
-/// [`Context::matrix_subgroup`] before there is a context. Parameters must travel in the command, as on every driver that has
-/// such matrices.
+/// [`Context::matrix_subgroup`] before there is a context. wgpu's matrices are experimental: a panic on the way counts as no answer.
 pub(super) fn measured(device: &wgpu::Device, queue: &wgpu::Queue, has: &Capabilities) -> Option<u32> {
+    catch_unwind(AssertUnwindSafe(|| ask(device, queue, has))).ok().flatten()
+}
+
+/// Parameters must travel in the command, as on every driver that has such matrices.
+fn ask(device: &wgpu::Device, queue: &wgpu::Queue, has: &Capabilities) -> Option<u32> {
     let variant = Variant {
         storage: Storage::F16Native,
         output: DType::F32,
