@@ -18,6 +18,7 @@ while true; do
     case ${1:-} in
         --validation) validation=true ;;
         --compilers) compilers=true ;;
+        -*) echo "drivers.sh: $1 is not known: --validation, --compilers" >&2; exit 2 ;;
         *) break ;;
     esac
     shift
@@ -54,26 +55,32 @@ Debug::NoLocking "true";
 CONF
 }
 
+# Unpacks the downloaded packages into $top/NAME and writes its run script: programs start through the loader of the C library
+# that the driver was built for. Usage: unpack NAME DRIVER [VARIABLE=VALUE]
+unpack() {
+    local root=$top/$1/root package loader icd
+    rm -rf "${top:?}/$1"
+    mkdir -p "$root"
+    for package in "$work"/cache/archives/*.deb; do dpkg -x "$package" "$root"; done
+    loader=$(find "$root" -name ld-linux-x86-64.so.2 | head -n 1)
+    icd=$(find "$root/usr/share/vulkan/icd.d" -name "$2_icd*.json" | head -n 1)
+    [ -n "$loader" ] && [ -n "$icd" ] || { echo "drivers.sh: the packages hold no loader or no driver named $2" >&2; exit 1; }
+    cat >"$work/run" <<RUN
+#!/bin/sh
+export VK_DRIVER_FILES='$icd'${3:+ $3}
+exec '$loader' --library-path '$root/usr/lib/x86_64-linux-gnu' "\$@"
+RUN
+    chmod +x "$work/run"
+    mv "$work/run" "$top/$1/run"
+}
+
 # lavapipe: unpacked with the C library that it was built for, and started through that library's loader.
 if [ ! -x "$top/lvp26/run" ]; then
     echo "drivers.sh: unpacking lavapipe from trixie-backports" >&2
     newer_apt
     APT_CONFIG=$work/apt.conf apt-get -qq update
     APT_CONFIG=$work/apt.conf apt-get -qq -y -d -t trixie-backports install mesa-vulkan-drivers libvulkan1
-    root=$top/lvp26/root
-    rm -rf "$top/lvp26"
-    mkdir -p "$root"
-    for package in "$work"/cache/archives/*.deb; do dpkg -x "$package" "$root"; done
-    loader=$(find "$root" -name ld-linux-x86-64.so.2 | head -n 1)
-    icd=$(find "$root/usr/share/vulkan/icd.d" -name 'lvp_icd*.json' | head -n 1)
-    [ -n "$loader" ] && [ -n "$icd" ] || { echo "drivers.sh: the packages hold no loader or no lavapipe" >&2; exit 1; }
-    cat >"$work/run" <<RUN
-#!/bin/sh
-export VK_DRIVER_FILES='$icd'
-exec '$loader' --library-path '$root/usr/lib/x86_64-linux-gnu' "\$@"
-RUN
-    chmod +x "$work/run"
-    mv "$work/run" "$top/lvp26/run"
+    unpack lvp26 lvp
 fi
 
 # SwiftShader: one library of the chromium package, which runs with the system's loader.
@@ -120,27 +127,15 @@ RUN
     chmod +x "$work/run"
     mv "$work/run" "$top/validation/run"
 fi
-# RADV of trixie: later versions compile for cards that are there only. Unpacked and started as lavapipe above.
+# RADV of trixie: later versions compile for cards that are there only.
 if $compilers && [ ! -x "$top/radv/run" ]; then
     echo "drivers.sh: unpacking RADV from trixie" >&2
-    rm -rf "$top/radv" "$work/cache"
+    rm -rf "$work/cache"
     newer_apt
     sed -i /backports/d "$work/sources.list"
     APT_CONFIG=$work/apt.conf apt-get -qq update
     APT_CONFIG=$work/apt.conf apt-get -qq -y -d install mesa-vulkan-drivers libvulkan1
-    root=$top/radv/root
-    mkdir -p "$root"
-    for package in "$work"/cache/archives/*.deb; do dpkg -x "$package" "$root"; done
-    loader=$(find "$root" -name ld-linux-x86-64.so.2 | head -n 1)
-    icd=$(find "$root/usr/share/vulkan/icd.d" -name 'radeon_icd*.json' | head -n 1)
-    [ -n "$loader" ] && [ -n "$icd" ] || { echo "drivers.sh: the packages hold no loader or no RADV" >&2; exit 1; }
-    cat >"$work/run" <<RUN
-#!/bin/sh
-export VK_DRIVER_FILES='$icd' RADV_FORCE_FAMILY="\${RADV_FORCE_FAMILY:-navi31}"
-exec '$loader' --library-path '$root/usr/lib/x86_64-linux-gnu' "\$@"
-RUN
-    chmod +x "$work/run"
-    mv "$work/run" "$top/radv/run"
+    unpack radv radeon 'RADV_FORCE_FAMILY="${RADV_FORCE_FAMILY:-navi31}"'
 fi
 rm -rf "$work"
 du -sh "$top"/*/ >&2

@@ -33,6 +33,8 @@ step() {
 }
 
 step info info
+# Without a device nothing else can be said.
+[ ${#failed[@]} -eq 0 ] || exit 1
 if grep -q 'software driver' "$out/info.err"; then sizes=m2ae batch=8 vit=0; else sizes=large batch=64 vit=32; fi
 sizes=${SIZES:-$sizes} batch=${BATCH:-$batch} vit=${VIT_BATCH:-$vit}
 

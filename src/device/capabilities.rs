@@ -171,6 +171,38 @@ mod tests {
     }
 
     #[test]
+    fn texts_go_by_what_subgroups_are() {
+        let table = [
+            (true, true, Some(8), true, Lanes::Eight),
+            (true, true, Some(8), false, Lanes::Any),
+            (true, true, Some(4), true, Lanes::Any),
+            (false, true, Some(32), false, Lanes::Known),
+            (false, true, Some(64), true, Lanes::Known),
+            (false, true, None, true, Lanes::Any),
+            (false, false, Some(32), true, Lanes::Any),
+        ];
+        for (software, subgroups, subgroup_size, int64, want) in table {
+            let has = Capabilities { software, subgroups, subgroup_size, int64, ..Capabilities::host("a device") };
+            assert_eq!(has.lanes(), want, "{software} {subgroups} {subgroup_size:?} {int64}");
+        }
+    }
+
+    #[test]
+    fn a_matrix_is_shared_by_as_many_as_are_known() {
+        let host = Capabilities::host("a device");
+        let has = |subgroup_size, matrix_subgroup| Capabilities {
+            matrix: Some(Matrix::M16),
+            subgroup_size,
+            matrix_subgroup,
+            ..host.clone()
+        };
+        assert_eq!(has(Some(32), None).matrices(), Some((Matrix::M16, 32)));
+        assert_eq!(has(None, Some(64)).matrices(), Some((Matrix::M16, 64)));
+        assert_eq!(has(None, None).matrices(), None);
+        assert_eq!(host.matrices(), None);
+    }
+
+    #[test]
     fn only_an_exact_match_is_taken() {
         let property = |(m_size, n_size, k_size), ab_type, cr_type| wgpu::CooperativeMatrixProperties {
             m_size,
