@@ -16,7 +16,9 @@ override SUBGROUP: u32 = 32u; override WORKGROUP: u32 = SUBGROUP * ROW_GROUPS * 
 override LINES_A: u32 = 4u * MATRIX * ROW_GROUPS; override LINES_B: u32 = 2u * MATRIX * COLUMN_GROUPS;
 override LINE: u32 = DEPTH / 4u + 2u; override FIRST_B: u32 = LINES_A * LINE; override ENTRIES: u32 = STAGED * (LINES_A + LINES_B) * LINE;
 override BLOCKS_A: u32 = LINES_A * DEPTH / 16u; override BLOCKS_B: u32 = LINES_B * DEPTH / 16u;
-const PAIR_ROW = MATRIX / 2u + 2u;  // cells of a row of two matrices of sums, side by side: its neighbours start in other banks
+override TWO_A: bool = BLOCKS_A > WORKGROUP; override TWO_B: bool = BLOCKS_B > WORKGROUP;  // whether anybody copies a second one
+// Cells of a row of two matrices of sums, side by side: its neighbours start in other banks. Rows from one cell of a lane to its next.
+const PAIR_ROW = MATRIX / 2u + 2u; override ROWS_APART: u32 = SUBGROUP / (MATRIX / 2u);
 override RESULTS: u32 = HANDED * max(ROW_GROUPS * COLUMN_GROUPS * MATRIX * PAIR_ROW, BLOCKS_A);
 @group(0) @binding(0) var<storage, read> a: array<Stored4>;
 @group(0) @binding(1) var<storage, read> b: array<Stored4>;
@@ -25,7 +27,9 @@ var<workgroup> tiles: array<Staged, ENTRIES>;  // of A, then of B
 var<workgroup> handed: array<Handed, RESULTS>;
 
 // Whether block lid + n WORKGROUP is there: mostly for all invocations alike, and then known when the kernel is compiled.
-fn owned(lid: u32, n: u32, blocks: u32) -> bool { return (n + 1u) * WORKGROUP <= blocks || lid + n * WORKGROUP < blocks; }
+fn owned(lid: u32, n: u32, blocks: u32) -> bool {
+    return (n + 1u) * WORKGROUP <= blocks || n * WORKGROUP < blocks && lid + n * WORKGROUP < blocks;
+}
 
 // Block `i` of a tile: (group of four lines, group of four steps). Neighbours follow memory; where that runs across, only four do, which
 // fill 32 bytes of it, for eight would meet in one bank when they are put down.
@@ -33,15 +37,15 @@ fn block(i: u32, along_k: bool) -> vec2<u32> {
     return select(vec2(i % 4u + i / DEPTH * 4u, i / 4u % (DEPTH / 4u)), vec2(i / (DEPTH / 4u), i % (DEPTH / 4u)), along_k);
 }
 
-// Block `at` of A or B, k steps on. `first` are its cells at k = 0: while a whole tile is left, and rows are no patches, a shift.
-fn load_a(at: vec2<u32>, first: vec4<u32>, row: u32, base: u32, k: u32) -> mat4x4<f16> {
-    var i = first + select(k / 4u, k * p.a_row, TRANS_A);
-    if (PATCHES == OF_A || k + DEPTH > p.inner) { i = cells(OF_A, !TRANS_A, row + 4u * at.x, p.rows, k + 4u * at.y, base, p.a_row); }
+// Block `at` of A or B, k steps on.
+fn load_a(at: vec2<u32>, begin: vec4<u32>, row: u32, base: u32, k: u32) -> mat4x4<f16> {
+    var i = cells(!TRANS_A, begin, k + 4u * at.y, p.a_row);
+    if (PATCHES == OF_A) { i = patch_cells(!TRANS_A, row + 4u * at.x, p.rows, k + 4u * at.y, base); }
     return mat4x4(a[i.x], a[i.y], a[i.z], a[i.w]);
 }
-fn load_b(at: vec2<u32>, first: vec4<u32>, column: u32, base: u32, k: u32) -> mat4x4<f16> {
-    var i = first + select(k * p.b_row, k / 4u, TRANS_B);
-    if (PATCHES == OF_B || k + DEPTH > p.inner) { i = cells(OF_B, TRANS_B, column + 4u * at.x, p.width, k + 4u * at.y, base, p.b_row); }
+fn load_b(at: vec2<u32>, begin: vec4<u32>, column: u32, base: u32, k: u32) -> mat4x4<f16> {
+    var i = cells(TRANS_B, begin, k + 4u * at.y, p.b_row);
+    if (PATCHES == OF_B) { i = patch_cells(TRANS_B, column + 4u * at.x, p.width, k + 4u * at.y, base); }
     return mat4x4(b[i.x], b[i.y], b[i.z], b[i.w]);
 }
 
@@ -53,9 +57,9 @@ fn put(at: vec2<u32>, first: u32, x: mat4x4<f16>) {
 
 // Steps of A past K are zero. Along K they are whole cells, for rows are padded with zeros.
 fn put_a(at: vec2<u32>, x: mat4x4<f16>, k: u32) {
+    if (k + DEPTH <= p.inner) { if (TRANS_A) { put(at, 0u, transpose(x)); } else { put(at, 0u, x); } return; }
     let live = vec4(k + 4u * at.y) + FOUR < vec4(p.inner); let z = vec4<f16>();
     if (!TRANS_A) { if (live.x) { put(at, 0u, x); } else { put(at, 0u, mat4x4<f16>()); } return; }
-    if (k + DEPTH <= p.inner) { put(at, 0u, transpose(x)); return; }
     put(at, 0u, transpose(mat4x4(select(z, x[0], live.x), select(z, x[1], live.y), select(z, x[2], live.z), select(z, x[3], live.w))));
 }
 fn put_b(at: vec2<u32>, x: mat4x4<f16>) { if (TRANS_B) { put(at, FIRST_B, x); } else { put(at, FIRST_B, transpose(x)); } }
@@ -84,16 +88,15 @@ fn store(left: MatrixC, right: MatrixC, at: vec2<u32>, batch: u32, row: u32, col
     workgroupBarrier();
     coopStoreT(left, &handed[first], HANDED * PAIR_ROW); coopStoreT(right, &handed[next], HANDED * PAIR_ROW);
     workgroupBarrier();
-    for (var n = at.y; n < MATRIX * MATRIX / 2u; n += 2u * SUBGROUP) {
-        let i = vec2(n, n + SUBGROUP); let line = min(i / (MATRIX / 2u), vec2(MATRIX - 1u)); let y = row + line; let x = column / 4u + i % (MATRIX / 2u);
-        let inside = (i < vec2(MATRIX * MATRIX / 2u)) & (y < vec2(p.rows)) & (4u * x < vec2(p.width));
-        let to = place(PATCHES == OF_C, batch * p.c_batch, min(y, vec2(p.rows - 1u)).xyxy, min(x, vec2((p.width - 1u) / 4u)).xyxy, p.c_row);
-        let h = cell + line * PAIR_ROW + i % (MATRIX / 2u); let z = vec4<f32>();
-        let v0 = select(z, handed_cell(h.x), vec4(4u * x.x) + FOUR < vec4(p.width));
-        let v1 = select(z, handed_cell(h.y), vec4(4u * x.y) + FOUR < vec4(p.width));
-        let x0 = finish(to.x, batch * p.bias_batch + bias_place(min(x.x, (p.width - 1u) / 4u)), v0);
-        let x1 = finish(to.y, batch * p.bias_batch + bias_place(min(x.y, (p.width - 1u) / 4u)), v1);
-        if (inside.x) { c[to.x] = pack_output4(keep(to.x, x0)); } if (inside.y) { c[to.y] = pack_output4(keep(to.y, x1)); }
+    let place_x = at.y % (MATRIX / 2u); let x = column / 4u + place_x; let live = vec4(4u * x) + FOUR < vec4(p.width);
+    let near = min(x, (p.width - 1u) / 4u); let bias_cell = batch * p.bias_batch + bias_place(near); let z = vec4<f32>();
+    for (var n = at.y / (MATRIX / 2u); n < MATRIX; n += 2u * ROWS_APART) {
+        let line = min(vec2(n, n + ROWS_APART), vec2(MATRIX - 1u)); let y = row + line;
+        let to = place(PATCHES == OF_C, batch * p.c_batch, min(y, vec2(p.rows - 1u)).xyxy, vec4(near), p.c_row);
+        let x0 = finish(to.x, bias_cell, select(z, handed_cell(cell + line.x * PAIR_ROW + place_x), live));
+        let x1 = finish(to.y, bias_cell, select(z, handed_cell(cell + line.y * PAIR_ROW + place_x), live));
+        if (live.x && y.x < p.rows) { c[to.x] = pack_output4(keep(to.x, x0)); }
+        if (live.x && y.y < p.rows && n + ROWS_APART < MATRIX) { c[to.y] = pack_output4(keep(to.y, x1)); }
     }
 }
 
@@ -111,21 +114,21 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     var c20 = MatrixC(); var c21 = MatrixC(); var c30 = MatrixC(); var c31 = MatrixC();
     let p0 = block(lid, !TRANS_A); let p1 = block(lid + WORKGROUP, !TRANS_A);
     let q0 = block(lid, TRANS_B); let q1 = block(lid + WORKGROUP, TRANS_B);
-    let f0 = cells(OF_A, !TRANS_A, row + 4u * p0.x, p.rows, 4u * p0.y, base.x, p.a_row);
-    let f1 = cells(OF_A, !TRANS_A, row + 4u * p1.x, p.rows, 4u * p1.y, base.x, p.a_row);
-    let g0 = cells(OF_B, TRANS_B, column + 4u * q0.x, p.width, 4u * q0.y, base.y, p.b_row);
-    let g1 = cells(OF_B, TRANS_B, column + 4u * q1.x, p.width, 4u * q1.y, base.y, p.b_row);
-    var a0 = load_a(p0, f0, row, base.x, 0u); var a1 = load_a(p1, f1, row, base.x, 0u);
-    var b0 = load_b(q0, g0, column, base.y, 0u); var b1 = load_b(q1, g1, column, base.y, 0u);
+    let f0 = beginnings(!TRANS_A, row + 4u * p0.x, p.rows, base.x, p.a_row);
+    let f1 = beginnings(!TRANS_A, row + 4u * p1.x, p.rows, base.x, p.a_row);
+    let g0 = beginnings(TRANS_B, column + 4u * q0.x, p.width, base.y, p.b_row);
+    let g1 = beginnings(TRANS_B, column + 4u * q1.x, p.width, base.y, p.b_row);
+    var a0 = load_a(p0, f0, row, base.x, 0u); var a1 = mat4x4<f16>(); if (TWO_A) { a1 = load_a(p1, f1, row, base.x, 0u); }
+    var b0 = load_b(q0, g0, column, base.y, 0u); var b1 = mat4x4<f16>(); if (TWO_B) { b1 = load_b(q1, g1, column, base.y, 0u); }
     var sum0 = vec4<f32>(); var sum1 = vec4<f32>();
     for (var k = 0u; k < p.inner; k += DEPTH) {
-        if (ROW_SUMS && column == 0u) { sum0 += seen(a0, p0, k); sum1 += seen(a1, p1, k); }
+        if (ROW_SUMS && column == 0u) { sum0 += seen(a0, p0, k); if (TWO_A) { sum1 += seen(a1, p1, k); } }
         workgroupBarrier();
         if (owned(lid, 0u, BLOCKS_A)) { put_a(p0, a0, k); } if (owned(lid, 1u, BLOCKS_A)) { put_a(p1, a1, k); }
         if (owned(lid, 0u, BLOCKS_B)) { put_b(q0, b0); } if (owned(lid, 1u, BLOCKS_B)) { put_b(q1, b1); }
         workgroupBarrier();
-        a0 = load_a(p0, f0, row, base.x, k + DEPTH); a1 = load_a(p1, f1, row, base.x, k + DEPTH);
-        b0 = load_b(q0, g0, column, base.y, k + DEPTH); b1 = load_b(q1, g1, column, base.y, k + DEPTH);
+        a0 = load_a(p0, f0, row, base.x, k + DEPTH); if (TWO_A) { a1 = load_a(p1, f1, row, base.x, k + DEPTH); }
+        b0 = load_b(q0, g0, column, base.y, k + DEPTH); if (TWO_B) { b1 = load_b(q1, g1, column, base.y, k + DEPTH); }
         for (var s = 0u; s < DEPTH; s += MATRIX) {
             let m0 = matrix_b(x, s); let m1 = matrix_b(x + MATRIX, s);
             let n0 = matrix_a(y, s); let n1 = matrix_a(y + MATRIX, s);

@@ -74,6 +74,8 @@ impl Tile {
             && self.blocks(self.rows().max(self.columns())) <= 2 * self.invocations()
             && self.rows() / 4 <= self.invocations()
             && self.depth.is_multiple_of(self.matrix.size())
+            // A lane stores cells below each other.
+            && self.subgroup.is_multiple_of(self.matrix.size() / 2)
     }
 }
 
@@ -187,24 +189,26 @@ pub fn cases() -> Vec<Case> {
 /// Wrong texts.
 pub const FAULTS: &[Fault] = &[
     Fault { find: "if (live.x) { put(at, 0u, x); } else", replace: "if (true) { put(at, 0u, x); } else" },
-    Fault { find: "if (k + DEPTH <= p.inner) { put(", replace: "if (true) { put(" },
+    Fault { find: "if (k + DEPTH <= p.inner) { if (TRANS_A)", replace: "if (true) { if (TRANS_A)" },
     Fault { find: "c31 = coopMultiplyAdd(n3, m1, c31)", replace: "c31 = coopMultiplyAdd(n3, m0, c31)" },
     Fault { find: "coopLoad<MatrixB>", replace: "coopLoadT<MatrixB>" },
     Fault { find: "put(at, FIRST_B, transpose(x))", replace: "put(at, FIRST_B, x)" },
-    Fault { find: "k + DEPTH); a1 = load_a", replace: "k); a1 = load_a" },
+    Fault { find: "a1 = load_a(p1, f1, row, base.x, k + DEPTH)", replace: "a1 = load_a(p1, f1, row, base.x, k)" },
     Fault { find: "live.w * vec4<f32>(x[3])", replace: "vec4<f32>(x[3])" },
     Fault { find: "i < DEPTH / 4u; i += 1u", replace: "i < DEPTH / 8u; i += 1u" },
     Fault { find: "batch * ((p.rows + 3u) / 4u) + cell", replace: "cell" },
-    Fault { find: "k * p.a_row, TRANS_A)", replace: "k, TRANS_A)" },
-    Fault { find: "k / 4u, TRANS_B)", replace: "k, TRANS_B)" },
-    Fault { find: "PATCHES == OF_A ||", replace: "" },
-    Fault { find: "PATCHES == OF_B ||", replace: "" },
-    Fault { find: "cell + line * PAIR_ROW", replace: "cell + line * (MATRIX / 2u)" },
+    Fault { find: "begin, k + 4u * at.y, p.a_row", replace: "begin, k, p.a_row" },
+    Fault { find: "begin, k + 4u * at.y, p.b_row", replace: "begin, k, p.b_row" },
+    Fault { find: "if (PATCHES == OF_A)", replace: "if (false)" },
+    Fault { find: "if (PATCHES == OF_B)", replace: "if (false)" },
+    Fault { find: "cell + line.y * PAIR_ROW", replace: "cell + line.y * (MATRIX / 2u)" },
     Fault { find: "keep(to.y, x1)", replace: "keep(to.y, x0)" },
-    Fault { find: "batch * p.bias_batch + bias_place(", replace: "bias_place(" },
-    Fault { find: "bias_place(min(x.x, (p.width - 1u) / 4u))", replace: "min(x.x, (p.width - 1u) / 4u)" },
+    Fault { find: "batch * p.bias_batch + bias_place(near)", replace: "bias_place(near)" },
+    Fault { find: "bias_place(near)", replace: "near" },
     Fault { find: "place(PATCHES == OF_C,", replace: "place(false," },
-    Fault { find: "cells(OF_A,", replace: "cells(0u," },
-    Fault { find: "cells(OF_B,", replace: "cells(0u," },
-    Fault { find: "vec4(4u * x.y) + FOUR < vec4(p.width)", replace: "vec4(4u * x.y) + FOUR <= vec4(p.width)" },
+    Fault { find: "patch_cells(!TRANS_A,", replace: "patch_cells(TRANS_A," },
+    Fault { find: "patch_cells(TRANS_B,", replace: "patch_cells(!TRANS_B," },
+    Fault { find: "vec4(4u * x) + FOUR < vec4(p.width)", replace: "vec4(4u * x) + FOUR <= vec4(p.width)" },
+    Fault { find: "n += 2u * ROWS_APART", replace: "n += 4u * ROWS_APART" },
+    Fault { find: "BLOCKS_B > WORKGROUP", replace: "false" },
 ];
