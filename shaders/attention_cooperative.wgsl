@@ -14,6 +14,7 @@
 @group(0) @binding(3) var<storage, read_write> lse: array<f32>;
 
 const LOWEST = -3.0e38;  // below every score, yet finite: infinities would meet as inf - inf
+const FLOOR = -1.0e38;   // below every score too, and far above LOWEST: no maximum is less
 const NO_KEY = 3.0e38;   // log-sum-exp of a row without keys: every probability recomputed from it is 0
 
 const QKV = 0u;
@@ -24,9 +25,11 @@ fn buffer_cell(buffer: u32, at: u32) -> vec4<f16> { return qkv[at]; }
 
 // Scaled scores of four keys from `key` on: LOWEST where a key does not count.
 fn scores(row: u32, cell: u32, head: u32, key: u32) -> vec4<f32> {
+    let s = product(row, cell) * p.scale;
+    if (p.masked == 0u && key + 4u <= p.tokens) { return s; }
     var live = vec4(key) + vec4(0u, 1u, 2u, 3u) < vec4(p.tokens);
     if (p.masked != 0u && live.x) { live = live & (mask[head / p.heads * ((p.tokens + 3u) / 4u) + key / 4u] != vec4(0.0)); }
-    return select(vec4(LOWEST), product(row, cell) * p.scale, live);
+    return select(vec4(LOWEST), s, live);
 }
 
 // Turns an invocation's scores into weights under the row's maximum `top`, staged as halves; returns their sum.
@@ -34,7 +37,7 @@ fn put_weights(row: u32, odd: u32, head: u32, key: u32, cells: u32, top: f32) ->
     var sum = vec4(0.0);
     for (var cell = odd; cell < cells; cell += 2u) {
         let s = scores(row, cell, head, key + 4u * cell);
-        let w = select(exp(s - top), vec4(0.0), s == vec4(LOWEST));
+        let w = exp(s - top);  // of LOWEST 0, since no top is below FLOOR
         stage(WEIGHTS + row * WEIGHTS_ROW + cell, vec4<f16>(w));
         sum += w;
     }
@@ -74,7 +77,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
         if (row < own) {
             for (var cell = odd; cell < cells; cell += 2u) { highest = max(highest, scores(row, cell, head, key + 4u * cell)); }
         }
-        let mine = max(m, max(max(highest.x, highest.y), max(highest.z, highest.w)));
+        let mine = max(max(m, FLOOR), max(max(highest.x, highest.y), max(highest.z, highest.w)));
         let top = max(mine, subgroupShuffleXor(mine, 1u));
         let f = exp(m - top);
         m = top;

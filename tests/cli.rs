@@ -14,7 +14,7 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn exit_codes_and_messages() {
     // Arguments, exit code, on stdout, on stderr.
-    let cases: [(&[&str], i32, &str, &str); 15] = [
+    let cases: [(&[&str], i32, &str, &str); 18] = [
         (&["--version"], 0, env!("CARGO_PKG_VERSION"), ""),
         (&["--help"], 0, "--device", ""),
         (&[], 2, "", "Usage"),
@@ -27,6 +27,9 @@ fn exit_codes_and_messages() {
         (&["kernels", "--print", "add"], 0, "fn main(", ""),
         (&["kernels", "--print", "add", "--storage", "f16"], 0, "enable f16;", ""),
         (&["kernels", "--print", "add", "--to", "msl"], 0, "kernel void", ""),
+        (&["kernels", "--print", "layernorm", "--to", "hlsl", "--set", "WORKGROUP=128"], 0, "numthreads(128", ""),
+        (&["kernels", "--print", "layernorm", "--to", "hlsl", "--set", "AFINE=1"], 2, "", "did you mean `AFFINE`?"),
+        (&["kernels", "--print", "layernorm", "--to", "hlsl", "--set", "AFFINE=yes"], 2, "", "a flag 0 or 1"),
         (&["kernels", "--print", "ad"], 2, "", "did you mean `add`?"),
         (&["kernels", "--print", "add", "--epilogue", "bias"], 2, "", "takes none"),
         (&["kernels", "--storage", "f16"], 2, "", "--print"),

@@ -31,9 +31,9 @@ fn copy_rows(buffer: u32, start: u32, token: u32, to: u32, count: u32, lid: u32)
     let stride = row_stride(buffer);
     for (var i = lid; i < count * (WIDTH / 4u); i += WORKGROUP) {
         let y = i / (WIDTH / 4u); let x = i % (WIDTH / 4u);
-        var value = vec4<f16>();
-        if (x < p.cells) { value = buffer_cell(buffer, start + min(token + y, p.tokens - 1u) * stride + x); }
-        stage(to + y * ROW + x, value);
+        let value = buffer_cell(buffer, start + min(token + y, p.tokens - 1u) * stride + min(x, p.cells - 1u));
+        // Two stores and not one of either: halves that are chosen one by one would be unpacked for it.
+        if (x < p.cells) { stage(to + y * ROW + x, value); } else { stage(to + y * ROW + x, vec4<f16>()); }
     }
 }
 

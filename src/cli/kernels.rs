@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Common, print, print_json};
 use crate::device::{
-    Binding, EpilogueKind, Kernel, Lanes, Language, Matrix, Source, Storage, Translation, Variant, translate,
+    Binding, EpilogueKind, Kernel, Lanes, Language, Matrix, Source, Storage, Translation, Variant, specialise,
 };
 use crate::error::{Error, Result, nearest};
 use crate::kernels::ALL;
@@ -36,6 +36,9 @@ pub struct Args {
     /// Translate: what a Vulkan, Metal or DirectX driver would be given
     #[arg(long, requires = "print", value_parser = languages())]
     to: Option<Language>,
+    /// Translate with constants at the values of a launch, flags as 0 or 1; may be repeated
+    #[arg(long, requires = "to", value_name = "NAME=VALUE")]
+    set: Vec<String>,
     /// Write to a file instead (SPIR-V as binary words, for spirv-dis and spirv-val)
     #[arg(long, requires = "print", value_name = "FILE")]
     out: Option<PathBuf>,
@@ -146,7 +149,7 @@ fn show(kernel: &'static Kernel, args: &Args, common: &Common) -> Result<()> {
     let translation = match args.to {
         None if args.own => Translation::Text(kernel.source.to_owned()),
         None => Translation::Text(source.text),
-        Some(language) => translate(&source, language)?,
+        Some(language) => specialise(&source, &constants(&source, &args.set)?, language)?,
     };
     if let Some(path) = &args.out {
         let bytes = match &translation {
@@ -164,6 +167,31 @@ fn show(kernel: &'static Kernel, args: &Args, common: &Common) -> Result<()> {
         return print_json(&json!({ "kernel": kernel.name, "language": language, "text": text }));
     }
     print(text.trim_end())
+}
+
+/// Values for `override` constants of a text.
+fn constants<'a>(source: &Source, given: &'a [String]) -> Result<Vec<(&'a str, f64)>> {
+    let declared = |line: &str| {
+        line.split("override ").skip(1).filter_map(|rest| rest.split(':').next()).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let known: Vec<String> = source.text.lines().flat_map(declared).collect();
+    let parse = |set: &'a String| {
+        let (name, value) =
+            set.split_once('=').ok_or_else(|| Error::config("--set", format!("`{set}` is not NAME=VALUE")))?;
+        if !known.iter().any(|k| k == name) {
+            let reason = format!("no constant of this text is named `{name}`, but {}", known.join(", "));
+            return Err(Error::Config {
+                field: "--set".into(),
+                reason,
+                nearest: nearest(name, known.iter().map(String::as_str)),
+            });
+        }
+        let value = value
+            .parse()
+            .map_err(|_| Error::config("--set", format!("`{value}` is no number: {name} takes one, a flag 0 or 1")))?;
+        Ok((name, value))
+    };
+    given.iter().map(parse).collect()
 }
 
 /// SPIR-V in figures, an instruction on each line: opcode, then operands. Its five header words come first.

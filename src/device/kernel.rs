@@ -50,6 +50,8 @@ pub enum Part {
     AttentionKeys,
     /// Matrices of eight invocations shown to all of them: which of two files, the device's subgroups decide.
     Given,
+    /// Tiles of their rows in workgroup memory.
+    AttentionTile,
     /// Their products through cooperative matrices. After [`Part::Matrix`].
     AttentionMatrix,
     /// Parameters of the kernels of a product.
@@ -114,6 +116,9 @@ impl Part {
             }
             (Self::AttentionMatrix, _) => {
                 ("parts/attention_matrix.wgsl", include_str!("../../shaders/parts/attention_matrix.wgsl"))
+            }
+            (Self::AttentionTile, _) => {
+                ("parts/attention_tile.wgsl", include_str!("../../shaders/parts/attention_tile.wgsl"))
             }
             (Self::ProductParams, _) => {
                 ("parts/product_params.wgsl", include_str!("../../shaders/parts/product_params.wgsl"))

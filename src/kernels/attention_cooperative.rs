@@ -125,6 +125,8 @@ pub fn cases() -> Vec<Case> {
 
 /// Wrong texts.
 pub const FAULTS: &[Fault] = &[
+    Fault { find: "max(m, FLOOR)", replace: "m" },
+    Fault { find: "key + 4u <= p.tokens", replace: "true" },
     Fault { find: "l = l * f +", replace: "l = l +" },
     Fault { find: "sum = grown(sum, f, row, odd)", replace: "sum = grown(sum, 1.0, row, odd)" },
     Fault { find: "max(mine, subgroupShuffleXor(mine, 1u))", replace: "mine" },

@@ -6,7 +6,8 @@ use std::fmt;
 use super::attention::{MAX_HEAD, Params};
 use super::{
     attention, attention_backward_key, attention_backward_query, attention_cooperative,
-    attention_cooperative_backward_key, attention_cooperative_backward_query,
+    attention_cooperative_backward_key, attention_cooperative_backward_query, attention_tiled,
+    attention_tiled_backward_key, attention_tiled_backward_query,
 };
 use crate::device::{Context, Kernel, Lanes, Launch, View};
 use crate::error::{Error, Result};
@@ -127,6 +128,8 @@ pub enum Plan {
         /// Invocations, of four rows each.
         workgroup: usize,
     },
+    /// Tiles in workgroup memory.
+    Tiled,
     /// Halves through cooperative matrices.
     Cooperative(attention_cooperative::Tile),
 }
@@ -145,6 +148,13 @@ impl Plan {
         let software = ctx.capabilities().software;
         if let Some(tile) = cooperative(ctx, sizes, dtype).filter(|_| pass != Pass::Whole) {
             return Self::Cooperative(tile);
+        }
+        if !software
+            && pass != Pass::Whole
+            && sizes.tokens >= TILED
+            && attention_tiled::fits(ctx.capabilities(), sizes.width)
+        {
+            return Self::Tiled;
         }
         // Wide blocks pay off where there are many rows. On GPUs their registers are missing elsewhere, but the forward pass, with
         // one matrix of scores, has some left: with eight keys it reads its own rows half as often.
@@ -174,6 +184,9 @@ impl Plan {
             (Self::Registers { .. }, Pass::Forward) => &attention::KERNEL,
             (Self::Registers { .. }, Pass::Query) => &attention_backward_query::KERNEL,
             (Self::Registers { .. }, Pass::Key | Pass::Whole) => &attention_backward_key::KERNEL,
+            (Self::Tiled, Pass::Forward) => &attention_tiled::KERNEL,
+            (Self::Tiled, Pass::Query) => &attention_tiled_backward_query::KERNEL,
+            (Self::Tiled, Pass::Key | Pass::Whole) => &attention_tiled_backward_key::KERNEL,
             (Self::Cooperative(_), Pass::Forward) => &attention_cooperative::KERNEL,
             (Self::Cooperative(_), Pass::Query) => &attention_cooperative_backward_query::KERNEL,
             (Self::Cooperative(_), Pass::Key | Pass::Whole) => &attention_cooperative_backward_key::KERNEL,
@@ -189,10 +202,11 @@ impl Plan {
         masked: bool,
         tensors: &[&View],
     ) -> Result<()> {
-        // Own rows of a workgroup, its invocations, cells of a slice of the results.
+        // Own rows of a workgroup, its invocations where the text leaves them open, cells of a slice of the results.
         let (rows, workgroup, slice) = match self {
-            Self::Registers { slice, workgroup, .. } => (4 * workgroup, *workgroup, *slice),
-            Self::Cooperative(tile) => (tile.rows, tile.invocations(), tile.matrix.size()),
+            Self::Registers { slice, workgroup, .. } => (4 * workgroup, Some(*workgroup), *slice),
+            Self::Tiled => (attention_tiled::ROWS, None, attention_tiled::WIDEST / 4),
+            Self::Cooperative(tile) => (tile.rows, Some(tile.invocations()), tile.matrix.size()),
         };
         let (batches, cells) = (sizes.samples * sizes.heads, sizes.cells());
         let tiles = if pass == Pass::Whole { 1 } else { sizes.tokens.div_ceil(rows) };
@@ -217,6 +231,7 @@ impl Plan {
         };
         let one = 8.0 * (batches * sizes.tokens * sizes.tokens * cells) as f64;
         let launch = Launch::new(self.kernel(pass)).tensors(tensors).params(&params);
+        let launch = workgroup.into_iter().fold(launch, |launch, n| launch.constant("WORKGROUP", n as f64));
         let launch = match (self, pass) {
             (Self::Registers { block, .. }, Pass::Key | Pass::Whole) => launch
                 .constant("SLICE", slice as f64)
@@ -225,15 +240,12 @@ impl Plan {
             (Self::Registers { block, .. }, _) => {
                 launch.constant("SLICE", slice as f64).constant("KEYS", *block as f64)
             }
+            (Self::Tiled, _) => launch.constant("WIDTH", attention_tiled::width(sizes.width) as f64),
             (Self::Cooperative(tile), _) => {
                 launch.constant("SUBGROUP", tile.subgroup as f64).constant("WIDTH", tile.width(sizes.width) as f64)
             }
         };
-        launch
-            .constant("WORKGROUP", workgroup as f64)
-            .groups(batches * tiles * slices)
-            .flops(one * (products + results) as f64)
-            .run(ctx)
+        launch.groups(batches * tiles * slices).flops(one * (products + results) as f64).run(ctx)
     }
 }
 
@@ -252,6 +264,9 @@ pub fn whole(ctx: &Context, sizes: &Sizes, dtype: DType) -> bool {
 
 /// Widest head of such a launch: two cells of a query for each of eight invocations.
 pub(super) const WIDEST_WHOLE: usize = 64;
+
+/// Fewest tokens for which tiles of 32 rows are taken: of fewer, less than half a tile would be used.
+const TILED: usize = 16;
 
 /// Invocations of a workgroup of the kernels in registers.
 fn workgroup(ctx: &Context) -> usize {
@@ -284,7 +299,10 @@ pub fn variants(ctx: &Context, sizes: &Sizes, dtype: DType) -> Vec<(String, Plan
     let (table, workgroup) = (if ctx.capabilities().software { ON_SOFTWARE } else { ON_HARDWARE }, workgroup(ctx));
     let named = |plan: Plan| (plan.to_string(), plan);
     let cut = table.into_iter().map(|(slice, block)| Plan::registers(sizes, slice, block, workgroup));
-    let mut all: Vec<_> = cut.chain(cooperative(ctx, sizes, dtype).map(Plan::Cooperative)).map(named).collect();
+    let tiled =
+        (!ctx.capabilities().software && attention_tiled::fits(ctx.capabilities(), sizes.width)).then_some(Plan::Tiled);
+    let mut all: Vec<_> =
+        cut.chain(tiled).chain(cooperative(ctx, sizes, dtype).map(Plan::Cooperative)).map(named).collect();
     // Slices that a narrow head cuts to the same are one variant.
     let mut seen = std::collections::BTreeSet::new();
     all.retain(|(name, _)| seen.insert(name.clone()));
@@ -300,6 +318,7 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Registers { slice, block, workgroup } => write!(f, "registers {slice}x{block}x{workgroup}"),
+            Self::Tiled => f.write_str("tiled"),
             Self::Cooperative(tile) => write!(f, "cooperative {} {}", tile.matrix.name(), tile.rows),
         }
     }
@@ -314,7 +333,8 @@ mod tests {
     fn plans_are_these() {
         let sizes = |tokens, width| Sizes { samples: 1, heads: 1, tokens, width };
         let host = Context::cpu().capabilities().clone();
-        let gpu = Capabilities { software: false, ..host.clone() };
+        let gpu = Capabilities { software: false, workgroup_bytes: 32 << 10, ..host.clone() };
+        let small = Capabilities { workgroup_bytes: 24 << 10, ..gpu.clone() };
         let wide = Capabilities { subgroup_size: Some(64), ..gpu.clone() };
         let matrices = |matrix, workgroup_bytes| {
             let (matrix, subgroup_size) = (Some(matrix), Some(32));
@@ -326,11 +346,12 @@ mod tests {
             (&host, Pass::Key, sizes(20, 24), DType::F32, "registers 8x8x8"),
             (&host, Pass::Whole, sizes(196, 64), DType::F32, "registers 16x16x8"),
             (&host, Pass::Query, sizes(5, 4), DType::F16, "registers 4x4x8"),
-            (&gpu, Pass::Forward, sizes(196, 64), DType::F16, "registers 8x8x32"),
+            (&gpu, Pass::Forward, sizes(196, 64), DType::F16, "tiled"),
             (&gpu, Pass::Forward, sizes(9, 64), DType::F16, "registers 8x4x32"),
-            (&wide, Pass::Query, sizes(196, 64), DType::F16, "registers 8x4x64"),
-            (&gpu, Pass::Key, sizes(196, 64), DType::F16, "registers 4x4x32"),
-            (&h200, Pass::Forward, sizes(196, 64), DType::F32, "registers 8x8x32"),
+            (&wide, Pass::Query, sizes(196, 65), DType::F16, "registers 8x4x64"),
+            (&small, Pass::Key, sizes(196, 64), DType::F16, "registers 4x4x32"),
+            (&small, Pass::Forward, sizes(16, 32), DType::F32, "tiled"),
+            (&h200, Pass::Forward, sizes(196, 64), DType::F32, "tiled"),
             (&h200, Pass::Forward, sizes(196, 64), DType::F16, "cooperative 16x16x16 64"),
             (&h200, Pass::Key, sizes(196, 128), DType::F16, "cooperative 16x16x16 32"),
             (&apple, Pass::Query, sizes(196, 64), DType::F16, "cooperative 8x8x8 64"),

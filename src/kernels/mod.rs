@@ -30,6 +30,9 @@ pub mod attention_cooperative;
 pub mod attention_cooperative_backward_key;
 pub mod attention_cooperative_backward_query;
 pub mod attention_plan;
+pub mod attention_tiled;
+pub mod attention_tiled_backward_key;
+pub mod attention_tiled_backward_query;
 pub mod cast;
 pub mod channel_sum;
 pub mod clamp;
@@ -109,6 +112,9 @@ pub static ALL: &[Entry] = &[
     entry!(attention_cooperative, attention_cooperative::missing),
     entry!(attention_cooperative_backward_key, attention_cooperative::missing),
     entry!(attention_cooperative_backward_query, attention_cooperative::missing),
+    entry!(attention_tiled, attention_tiled::missing),
+    entry!(attention_tiled_backward_key, attention_tiled::missing),
+    entry!(attention_tiled_backward_query, attention_tiled::missing),
     entry!(cast),
     entry!(channel_sum),
     entry!(clamp),

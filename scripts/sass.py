@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+"""What NVIDIA's assembler makes of the kernels, on a machine without a GPU: registers, spills, how many groups of 32 invocations a
+processor holds, and the instructions of each loop.
+
+NVIDIA's driver has a compiler of its own, which needs a card. Its assembler, which gives out registers and orders instructions,
+comes in a Python package: a kernel goes through naga to HLSL, through Slang to CUDA, and is assembled. How buffers and parameters
+are bound differs from the driver's way; what stands between loads and stores hardly can. Kernels with cooperative matrices do not
+go this way: HLSL knows none.
+
+Usage: scripts/sass.py [--sm N] [--keep FOLDER] < LINES
+  a line names a pipeline as examples/05_compiled prints it; constants that it leaves out keep their defaults:
+    matmul_tiled TRANS_A=0 TRANS_B=1 none f32
+    layernorm AFFINE=1 ROW_LANES=64 HELD=1 SUBGROUP=32 none f16_packed
+  --sm 90 is an H200; --keep leaves the texts of every step in a folder. Needs target/release/mmae. The first call downloads 250 MB
+  into drivers/sass.
+"""
+import argparse
+import ctypes
+import glob
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+HOME = os.path.join(ROOT, "drivers", "sass")
+PACKAGES = ["slangpy==0.43.1", "nvidia-cuda-nvrtc-cu12==12.9.86", "nvidia-cuda-nvcc-cu12==12.9.86",
+            "nvidia-cuda-runtime-cu12==12.9.79", "nvidia-cuda-nvdisasm==13.5.37"]
+# A processor of sm_90: registers, groups of 32 invocations, workgroups, bytes of workgroup memory.
+REGISTERS, SUBGROUPS, WORKGROUPS, BYTES = 65536, 64, 32, 227 << 10
+
+
+def setup():
+    """The folder of the packages, downloaded by the first call."""
+    if not os.path.exists(os.path.join(HOME, "done")):
+        subprocess.run([sys.executable, "-m", "venv", HOME], check=True)
+        subprocess.run([os.path.join(HOME, "bin", "pip"), "install", "--quiet", *PACKAGES], check=True)
+        open(os.path.join(HOME, "done"), "w").close()
+    return glob.glob(os.path.join(HOME, "lib", "python3*", "site-packages"))[0]
+
+
+def hlsl(line):
+    """A pipeline's HLSL, as DirectX would be given it."""
+    kernel, *constants, epilogue, storage = line.split()
+    command = [os.path.join(ROOT, "target", "release", "mmae"), "kernels", "--print", kernel, "--storage", storage, "--to", "hlsl"]
+    command += ["--lanes", "known" if any(c.startswith("SUBGROUP=") for c in constants) else "any"]
+    command += ["--epilogue", epilogue] if epilogue != "none" else []
+    for constant in constants:
+        command += ["--set", constant]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    # Checks that SPIR-V goes without; whole cells in one access, which Slang does only when it is told that they are aligned.
+    text = re.sub(r"\(rhs == 0u? \? 1u? : rhs\)", "rhs", text)
+    return re.sub(r"\.Load([24])\(", r".LoadAligned<uint\1>(", re.sub(r"\.Store[24]\(", ".StoreAligned(", text))
+
+
+def slang(packages, text):
+    """HLSL as CUDA."""
+    lib = ctypes.CDLL(glob.glob(os.path.join(packages, "slangpy", "libslang-compiler.so*"))[0])
+    lib.spCreateSession.restype = lib.spCreateCompileRequest.restype = ctypes.c_void_p
+    lib.spGetDiagnosticOutput.restype = lib.spGetEntryPointSource.restype = ctypes.c_char_p
+    request = ctypes.c_void_p(lib.spCreateCompileRequest(ctypes.c_void_p(lib.spCreateSession(None))))
+    lib.spAddCodeGenTarget(request, 17)  # SLANG_CUDA_SOURCE
+    unit = lib.spAddTranslationUnit(request, 2, b"kernel")  # SLANG_SOURCE_LANGUAGE_HLSL
+    lib.spAddTranslationUnitSourceString(request, unit, b"kernel.hlsl", text.encode())
+    entry = lib.spAddEntryPoint(request, unit, b"main", 6)  # SLANG_STAGE_COMPUTE
+    if lib.spCompile(request) < 0:
+        raise RuntimeError(lib.spGetDiagnosticOutput(request).decode())
+    return lib.spGetEntryPointSource(request, entry).decode()
+
+
+def cuda(text, invocations):
+    """The same with parameters where a driver has them, and without what Slang adds."""
+    text = re.sub(r"__ballot_sync\([^;]*?\);", "0xffffffffU;", text)  # who takes part in an operation of a subgroup: everybody
+    for field, axis in (("first_vertex", "x"), ("first_instance", "y"), ("other", "z")):
+        text = text.replace(f"__ldg(&globalParams_0->_NagaConstants_0->{field}_0)", f"(int)gridDim.{axis}")
+    if found := re.search(r"(\w+)\s*\*\s*p_0;", text):
+        text = re.sub(r"__ldg\(&globalParams_0->p_0->(\w+)\)", r"params.\1", text)
+        text = text.replace("globalParams_0->p_0->", "params.")
+        end = re.search(r"struct " + found[1] + r"\s*\{[^}]*\};", text).end()
+        text = f'{text[:end]}\nextern "C" __constant__ {found[1]} params;\n{text[end:]}'
+    text = text.replace("memcpy(&data, ((const char*)this->data) + index, sizeof(T));", "data = *(const T*)(((const char*)this->data) + index);")
+    text = text.replace("memcpy((char*)data + index, &value, sizeof(T));", "*(T*)((char*)data + index) = value;")
+    return re.sub(r'extern "C" __global__ void (__launch_bounds__\(\d+\) )?', f'extern "C" __global__ void __launch_bounds__({invocations}) ', text)
+
+
+def ptx(packages, text, sm):
+    lib = ctypes.CDLL(glob.glob(os.path.join(packages, "nvidia", "cuda_nvrtc", "lib", "libnvrtc.so.*"))[0])
+    program, size = ctypes.c_void_p(), ctypes.c_size_t()
+    lib.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernel.cu", 0, None, None)
+    # A driver takes the hardware's own exponentials and divisions, as Vulkan allows.
+    options = [f"--gpu-architecture=compute_{sm}", "--std=c++17", "-default-device", "--use_fast_math", "-DSLANG_CUDA_ENABLE_HALF",
+               "-I" + os.path.join(packages, "nvidia", "cuda_runtime", "include")]
+    failed = lib.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*[o.encode() for o in options]))
+    get = "nvrtcGetProgramLog" if failed else "nvrtcGetPTX"
+    getattr(lib, get + "Size")(program, ctypes.byref(size))
+    out = ctypes.create_string_buffer(size.value)
+    getattr(lib, get)(program, out)
+    if failed:
+        raise RuntimeError("\n".join(l for l in out.value.decode().splitlines() if "error" in l))
+    return out.value.decode()
+
+
+def loops(sass):
+    """Each loop: how many instructions it has, inner loops counted once, and of which kinds."""
+    instructions, labels, found = [], {}, []
+    for line in sass.splitlines():
+        if label := re.match(r"\s*(\.L_\w+):", line):
+            labels[label[1]] = len(instructions)
+        elif one := re.match(r"\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)(.*?);", line):
+            instructions.append(one[1])
+            to = re.search(r"\.L_\w+", one[2]) if one[1].startswith("BRA") else None
+            start = labels.get(to[0]) if to else None
+            if start is not None and start < len(instructions) - 1:
+                found.append((start, len(instructions)))
+    kind = lambda name: name if name.startswith(("LD", "ST")) else name.split(".")[0]
+    return [(end - start, Counter(map(kind, instructions[start:end])).most_common(8)) for start, end in found]
+
+
+def show(packages, line, sm, keep):
+    text = hlsl(line)
+    sizes = re.search(r"\[numthreads\((\d+), (\d+), (\d+)\)\]", text)
+    invocations = int(sizes[1]) * int(sizes[2]) * int(sizes[3])
+    stem = os.path.join(keep, re.sub(r"[^\w=]+", "_", line.strip()))
+    made = cuda(slang(packages, text), invocations)
+    for ending, step in ((".hlsl", text), (".cu", made), (".ptx", ptx(packages, made, sm))):
+        with open(stem + ending, "w") as file:
+            file.write(step)
+    assembler = os.path.join(packages, "nvidia", "cuda_nvcc", "bin", "ptxas")
+    told = subprocess.run([assembler, "-v", f"-arch=sm_{sm}", stem + ".ptx", "-o", stem + ".cubin"], check=True, capture_output=True, text=True).stderr
+    disassembler = os.path.join(packages, "nvidia", "cu13", "bin", "nvdisasm")
+    sass = subprocess.run([disassembler, "-c", stem + ".cubin"], check=True, capture_output=True, text=True).stdout
+    with open(stem + ".sass", "w") as file:
+        file.write(sass)
+    registers = int(re.search(r"Used (\d+) registers", told)[1])
+    spilled = int(re.search(r"(\d+) bytes spill stores", told)[1])
+    shared = int((re.search(r"(\d+) bytes smem", told) or [0, 0])[1])
+    groups = (invocations + 31) // 32
+    held = min(REGISTERS // (-(-registers // 8) * 256 * groups), SUBGROUPS // groups, WORKGROUPS, BYTES // (shared + 1024))
+    print(f"{line.strip()}\n  {registers} registers, {spilled} bytes spilled, {shared} bytes of workgroup memory, {held * groups} groups of 32 on a processor")
+    for count, kinds in loops(sass):
+        print(f"  loop of {count}: " + ", ".join(f"{name} {n}" for name, n in kinds))
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--sm", default="90")
+    options.add_argument("--keep")
+    given = options.parse_args()
+    packages = setup()
+    with tempfile.TemporaryDirectory() as folder:
+        keep = given.keep or folder
+        os.makedirs(keep, exist_ok=True)
+        for line in filter(str.strip, sys.stdin):
+            try:
+                show(packages, line, given.sm, keep)
+            except (RuntimeError, ValueError, subprocess.CalledProcessError) as error:
+                sys.exit(f"sass.py: {line.strip()}: {getattr(error, 'stderr', None) or error}")
+
+
+if __name__ == "__main__":
+    main()
