@@ -33,19 +33,25 @@ fn load(start: u32, c: u32) -> Four {
     return Four(unpack4(x[i.x]), unpack4(x[i.y]), unpack4(x[i.z]), unpack4(x[i.w]));
 }
 
-// How many values a lane has seen, and the sums of their differences from `shift` and of the squares of these.
-struct Sums { n: vec4<f32>, first: vec4<f32>, second: vec4<f32> }
+// Sums of the differences of a lane's values from `shift`, and of the squares of these.
+struct Sums { first: vec4<f32>, second: vec4<f32> }
 
 fn grow(s: Sums, v: vec4<f32>, shift: f32, c: u32) -> Sums {
-    // The padding holds 0, not a value: it must not count.
-    let live = select(vec4<f32>(0.0), vec4<f32>(1.0), in_row(c, p.width));
-    let d = (v - shift) * live;
-    return Sums(s.n + live, s.first + d, s.second + d * d);
+    // A cell past the end of the row must not count, nor must padding.
+    let live = select(0.0, 1.0, c < p.cells);
+    let d = without_padding(c, p.width, v * live - shift * live);
+    return Sums(s.first + d, s.second + d * d);
+}
+
+// How many values of a row a lane has.
+fn seen(lane: u32) -> u32 {
+    let cells = (p.cells + ROW_LANES - 1u - min(lane, p.cells + ROW_LANES - 1u)) / ROW_LANES;
+    return 4u * cells - select(0u, 4u * p.cells - p.width, lane == (p.cells - 1u) % ROW_LANES);
 }
 
 fn store(start: u32, c: u32, v: vec4<f32>) {
     if c < p.cells {
-        y[start + c] = pack4(select(vec4<f32>(0.0), v, in_row(c, p.width)));
+        y[start + c] = pack4(without_padding(c, p.width, v));
     }
 }
 
@@ -72,17 +78,23 @@ fn main(
     let start = min(row, p.rows - 1u) * p.cells;
 
     // Differences from the lane's first value: sum(x^2) / width - mean^2 would cancel when the mean is large.
-    let shift = unpack4(x[start + min(lane, p.cells - 1u)]).x;
-    var held = Four();
+    var held = load(start, lane);
+    let shift = held.a.x;
     var s = Sums();
-    for (var c = lane; c < p.cells; c += 4u * ROW_LANES) {
-        held = load(start, c);
+    for (var c = lane; ; ) {
         s = grow(s, held.a, shift, c);
         s = grow(s, held.b, shift, c + ROW_LANES);
         s = grow(s, held.c, shift, c + 2u * ROW_LANES);
-        s = grow(s, held.d, shift, c + 3u * ROW_LANES);
+        if has_fourth(ROW_LANES, p.cells) {
+            s = grow(s, held.d, shift, c + 3u * ROW_LANES);
+        }
+        c += 4u * ROW_LANES;
+        if HELD || c >= p.cells {
+            break;
+        }
+        held = load(start, c);
     }
-    let n = add4(s.n);
+    let n = f32(seen(lane));
     let own = add4(s.first) / max(n, 1.0);
     let average = reduce_sum(lid, n * (shift + own)) / f32(p.width);
     let apart = shift + own - average;
@@ -99,7 +111,12 @@ fn main(
             store(start, c, v.a);
             store(start, c + ROW_LANES, v.b);
             store(start, c + 2u * ROW_LANES, v.c);
-            store(start, c + 3u * ROW_LANES, v.d);
+            if has_fourth(ROW_LANES, p.cells) {
+                store(start, c + 3u * ROW_LANES, v.d);
+            }
+            if HELD {
+                break;
+            }
         }
     }
     // Up to three rows past the end write the zero padding of the statistics.

@@ -73,7 +73,7 @@ fn load_before(start: u32, c: u32) -> Four {
 
 fn store(start: u32, c: u32, v: vec4<f32>) {
     if c < p.cells {
-        dx[start + c] = pack4(select(vec4<f32>(0.0), v, in_row(c, p.width)));
+        dx[start + c] = pack4(without_padding(c, p.width, v));
     }
 }
 
@@ -119,6 +119,8 @@ fn main(
         store(start, c, scale * (g.a - means.x - n.a * means.y) + added.a);
         store(start, c + ROW_LANES, scale * (g.b - means.x - n.b * means.y) + added.b);
         store(start, c + 2u * ROW_LANES, scale * (g.c - means.x - n.c * means.y) + added.c);
-        store(start, c + 3u * ROW_LANES, scale * (g.d - means.x - n.d * means.y) + added.d);
+        if has_fourth(ROW_LANES, p.cells) {
+            store(start, c + 3u * ROW_LANES, scale * (g.d - means.x - n.d * means.y) + added.d);
+        }
     }
 }

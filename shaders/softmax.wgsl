@@ -34,7 +34,7 @@ fn load(start: u32, c: u32) -> Four {
 
 fn store(start: u32, c: u32, v: vec4<f32>) {
     if c < p.cells {
-        y[start + c] = pack4(select(vec4<f32>(0.0), v, in_row(c, p.width)));
+        y[start + c] = pack4(v);
     }
 }
 
@@ -70,6 +70,8 @@ fn main(
         store(start, c, exp(held.a - highest) * scale);
         store(start, c + ROW_LANES, exp(held.b - highest) * scale);
         store(start, c + 2u * ROW_LANES, exp(held.c - highest) * scale);
-        store(start, c + 3u * ROW_LANES, exp(held.d - highest) * scale);
+        if has_fourth(ROW_LANES, p.cells) {
+            store(start, c + 3u * ROW_LANES, exp(held.d - highest) * scale);
+        }
     }
 }

@@ -119,9 +119,14 @@ pub fn cases() -> Vec<Case> {
 /// Mistakes that the cases must notice.
 pub const FAULTS: &[Fault] = &[
     Fault { find: "variance + p.epsilon", replace: "variance" },
+    Fault { find: "if has_fourth(ROW_LANES, p.cells) {\n            s =", replace: "if false {\n            s =" },
     Fault { find: "n.a * w.a + b.a", replace: "n.a * w.a" },
     Fault { find: "unpack4(weight[i.z])", replace: "unpack4(weight[i.x])" },
-    Fault { find: "- shift) * live;", replace: "- shift);" },
+    Fault { find: "v * live - shift * live", replace: "v - shift" },
     Fault { find: "if !HELD {", replace: "if HELD {" },
-    Fault { find: "select(vec4<f32>(0.0), v, in_row(c, p.width))", replace: "v" },
+    Fault { find: "pack4(without_padding(c, p.width, v))", replace: "pack4(v)" },
+    Fault { find: "without_padding(c, p.width, v * live - shift * live)", replace: "v * live - shift * live" },
+    Fault { find: "4u * p.cells - p.width, lane ==", replace: "0u, lane ==" },
+    Fault { find: "if HELD || c >= p.cells {", replace: "if c >= 0u {" },
+    Fault { find: "lane == (p.cells - 1u) % ROW_LANES", replace: "lane == 0u" },
 ];

@@ -124,4 +124,6 @@ pub const FAULTS: &[Fault] = &[
     Fault { find: " * means.y) + added.c", replace: " * means.y)" },
     Fault { find: "live.w * weighted", replace: "weighted" },
     Fault { find: "if !HELD {", replace: "if HELD {" },
+    Fault { find: "if has_fourth(ROW_LANES, p.cells)", replace: "if false" },
+    Fault { find: "pack4(without_padding(c, p.width, v))", replace: "pack4(v)" },
 ];

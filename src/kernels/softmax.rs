@@ -78,5 +78,6 @@ pub const FAULTS: &[Fault] = &[
     Fault { find: "sum * exp(top - higher) + ", replace: "sum + " },
     Fault { find: "exp(held.b - highest) * scale", replace: "exp(held.b) * scale" },
     Fault { find: "select(vec4<f32>(LOWEST), x, in_row(c, p.width))", replace: "x" },
+    Fault { find: "if has_fourth(ROW_LANES, p.cells)", replace: "if false" },
     Fault { find: "if !HELD {", replace: "if HELD {" },
 ];
