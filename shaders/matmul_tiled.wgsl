@@ -8,9 +8,9 @@
 // Banks: cells are permuted (XOR with the group of steps), so that neither the stores of turned blocks nor the reads
 // of eight neighbours meet in a bank; 32 invocations read 4 cells of A and 8 of B for each step.
 // Cost, at 128 x 128 x 16 (256 invocations): 2 M N K FLOPs. Device memory or cache: 16 KiB for 524,288 FLOPs, 32 FLOPs per
-// byte (64 with halves). Workgroup memory: 64 bytes for 128 FLOPs, which a processor with 128 lanes and 128 bytes a clock
-// just feeds; 2 barriers for 1,024 multiply-adds of an invocation. 16 KiB, about 128 registers. NVIDIA's assembler makes 1,230
-// instructions of a tile, 83 % of them multiply-adds (docs/measurements). Predicted share of such a GPU's peak: 60 to 75 %; not measured.
+// byte (64 with halves). Workgroup memory: 64 bytes for 128 FLOPs, which a processor with 128 lanes and 128 bytes a clock just feeds;
+// 2 barriers for 1,024 multiply-adds of an invocation. 16 KiB, about 128 registers. NVIDIA's assembler makes 286 to 294 instructions for
+// 256 multiply-adds and 110 to 170 around four times that. Predicted share of such a GPU's peak: 60 to 75 %; not measured.
 
 override TRANS_A: bool = false; override TRANS_B: bool = false;
 override ROW_LANES: u32 = 16u; override COLUMN_LANES: u32 = 16u;  // invocations along rows and columns of C, multiples of 8
@@ -40,7 +40,6 @@ fn steps(along_k: bool, s: Block) -> mat4x4<f32> {
     if (along_k) { return transpose(x); }
     return x;
 }
-
 // Of A those past K count for nothing. Where memory runs along K, its padding sees to that.
 fn steps_a(x: Block, k: u32) -> mat4x4<f32> {
     let s = steps(!TRANS_A, x);
@@ -133,11 +132,12 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
         else if (of_b < BLOCKS_B) { next = load_b(at, begin, column, base.y, k); }
         if (BOTH) { second = load_b(at_b, begin_b, column, base.y, k); }
         let groups = (min(DEPTH, p.inner + DEPTH - k) + 3u) / 4u;
-        for (var g = 0u; g < groups; g += 1u) {
+        for (var n = 0u; n < groups; n += 1u) {
+            let g = n % (DEPTH / 4u);  // it is n; that it is small tells compilers that no sum of indices wraps
             let i = part(0u, y, g); let j = part(FIRST_B, x, g); let v = permuted(y, g); let w = permuted(x, g);
-            for (var n = 0u; n < 4u; n += 1u) {
-                let a0 = tiles[i][0][n][v]; let a1 = tiles[i][1][n][v];
-                let b0 = tiles[j][0][n][w]; let b1 = tiles[j][1][n][w];
+            for (var s = 0u; s < 4u; s += 1u) {
+                let a0 = tiles[i][0][s][v]; let a1 = tiles[i][1][s][v];
+                let b0 = tiles[j][0][s][w]; let b1 = tiles[j][1][s][w];
                 c00 = add(c00, a0, b0); c01 = add(c01, a0, b1);
                 c10 = add(c10, a1, b0); c11 = add(c11, a1, b1);
             }

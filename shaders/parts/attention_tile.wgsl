@@ -47,7 +47,8 @@ fn add(sum: mat4x4<f32>, x: vec4<f32>, y: vec4<f32>) -> mat4x4<f32> {
 fn products(own: u32, y: u32, x: u32) -> mat4x4<f32> {
     var sum = mat4x4<f32>();
     for (var step = 0u; step < p.cells; step += 1u) {
-        let i = OTHER + step; let j = own + step; let v = x ^ (step % 8u); let w = y ^ (step % 8u);
+        let k = step % STEPS;  // it is step; that it is small tells compilers that no sum of indices wraps
+        let i = OTHER + k; let j = own + k; let v = x ^ (k % 8u); let w = y ^ (k % 8u);
         for (var n = 0u; n < 4u; n += 1u) { sum = add(sum, tiles[i][n][v], tiles[j][n][w]); }
     }
     return sum;
@@ -65,7 +66,8 @@ struct Two { low: mat4x4<f32>, high: mat4x4<f32> }
 fn weighed(sum: Two, y: u32, x: u32, others: u32) -> Two {
     var next = sum;
     for (var group = 0u; 4u * group < others; group += 1u) {
-        let i = WEIGHTS + group; let j = OTHER + group * HALVES; let k = j + HALVES - 1u; let lane = y ^ group;
+        let g = group % 8u;  // the same
+        let i = WEIGHTS + g; let j = OTHER + g * HALVES; let k = j + HALVES - 1u; let lane = y ^ g;
         for (var n = 0u; n < 4u; n += 1u) {
             let w = tiles[i][n][lane];
             next.low = add(next.low, w, tiles[j][n][x]);

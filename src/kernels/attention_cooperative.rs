@@ -123,10 +123,8 @@ pub fn cases() -> Vec<Case> {
     forward_cases(&SIZES, case_plan, true)
 }
 
-/// Wrong texts.
+/// Wrong texts. The first must not pass the self-test (`tests/cooperative.rs`).
 pub const FAULTS: &[Fault] = &[
-    Fault { find: "max(m, FLOOR)", replace: "m" },
-    Fault { find: "key + 4u <= p.tokens", replace: "true" },
     Fault { find: "l = l * f +", replace: "l = l +" },
     Fault { find: "sum = grown(sum, f, row, odd)", replace: "sum = grown(sum, 1.0, row, odd)" },
     Fault { find: "max(mine, subgroupShuffleXor(mine, 1u))", replace: "mine" },
@@ -138,6 +136,8 @@ pub const FAULTS: &[Fault] = &[
     Fault { find: "m + log(l)", replace: "log(l)" },
     Fault { find: "select(0.0, 1.0 / l, l > 0.0)", replace: "1.0 / l" },
     Fault { find: "% p.slices * MATRIX", replace: "% p.slices" },
+    Fault { find: "max(m, FLOOR)", replace: "m" },
+    Fault { find: "key + 4u <= p.tokens", replace: "true" },
 ];
 
 #[cfg(test)]
