@@ -39,12 +39,13 @@ fn options() -> Result<Options> {
         let mut value = || args.next().ok_or(format!("{arg} takes a value"));
         match arg.as_str() {
             "--model" => read.config.model = preset(&value()?)?,
-            "--batch" => read.config.train.batch = value()?.parse()?,
+            "--batch" => read.config.train.batch = value()?.parse().map_err(|error| format!("--batch: {error}"))?,
             "--text" => read.text = Some(value()?),
             "--most" => {
                 let limit = value()?;
                 let (name, most) = limit.split_once('=').ok_or("--most takes NAME=N")?;
-                read.most.push((name.to_owned(), most.parse()?));
+                let most = most.parse().map_err(|error| format!("--most {name}: {error}"))?;
+                read.most.push((name.to_owned(), most));
             }
             "--f32" => read.config.train.precision = Precision::F32,
             _ => return Err(format!("{arg} is not known: --model, --batch, --f32, --text, --most").into()),

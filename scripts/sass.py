@@ -26,6 +26,7 @@ from collections import Counter
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 HOME = os.path.join(ROOT, "drivers", "sass")
+MMAE = os.path.join(ROOT, "target", "release", "mmae")
 PACKAGES = ["slangpy==0.43.1", "nvidia-cuda-nvrtc-cu12==12.9.86", "nvidia-cuda-nvcc-cu12==12.9.86",
             "nvidia-cuda-runtime-cu12==12.9.79", "nvidia-cuda-nvdisasm==13.5.37"]
 # A processor of sm_90: registers, groups of 32 invocations, workgroups, bytes of workgroup memory.
@@ -43,8 +44,10 @@ def setup():
 
 def hlsl(line):
     """A pipeline's HLSL, as DirectX would be given it."""
+    if len(line.split()) < 3:
+        raise ValueError("a line is KERNEL [NAME=VALUE ...] EPILOGUE STORAGE")
     kernel, *constants, epilogue, storage = line.split()
-    command = [os.path.join(ROOT, "target", "release", "mmae"), "kernels", "--print", kernel, "--storage", storage, "--to", "hlsl"]
+    command = [MMAE, "kernels", "--print", kernel, "--storage", storage, "--to", "hlsl"]
     command += ["--lanes", "known" if any(c.startswith("SUBGROUP=") for c in constants) else "any"]
     command += ["--epilogue", epilogue] if epilogue != "none" else []
     for constant in constants:
@@ -148,6 +151,8 @@ def main():
     options.add_argument("--sm", default="90")
     options.add_argument("--keep")
     given = options.parse_args()
+    if not os.path.exists(MMAE):
+        sys.exit("sass.py: target/release/mmae is missing: cargo build --release")
     packages = setup()
     with tempfile.TemporaryDirectory() as folder:
         keep = given.keep or folder

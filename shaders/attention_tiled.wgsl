@@ -5,8 +5,8 @@
 // share queries find their maxima; weights go to workgroup memory, and each invocation weighs two cells of values for its four
 // queries, whose sums it keeps and rescales in registers (online softmax). Four barriers part the steps.
 // Cost, d 64: 4 B H N N d FLOPs. Device memory or cache: 16 KiB of keys and values for 262,144 FLOPs, 16 per byte in f32. Workgroup
-// memory: 20 reads of 16 bytes for 192 multiply-adds of an invocation; neighbours read the same cells. 21 KiB: ten workgroups in
-// 228 KiB, seven at 48 KiB a workgroup's share less. Counted: 1,024 + 1,024 multiply-adds of about 2,600 instructions; not measured.
+// memory: two reads of 16 bytes for 16 multiply-adds of an invocation, then three for 32; neighbours read the same cells. 21 KiB of it:
+// ten workgroups in 228 KiB. 2,048 multiply-adds of about 3,300 instructions for 32 keys, by NVIDIA's assembler. Not measured.
 
 const OWN_TILES = 1u;
 
