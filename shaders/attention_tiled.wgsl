@@ -6,7 +6,7 @@
 // queries, whose sums it keeps and rescales in registers (online softmax). Four barriers part the steps.
 // Cost, d 64: 4 B H N N d FLOPs. Device memory or cache: 16 KiB of keys and values for 262,144 FLOPs, 16 per byte in f32. Workgroup
 // memory: two reads of 16 bytes for 16 multiply-adds of an invocation, then three for 32; neighbours read the same cells. 21 KiB of it:
-// ten workgroups in 228 KiB. 2,048 multiply-adds of about 3,300 instructions for 32 keys, by NVIDIA's assembler. Not measured.
+// ten workgroups in 228 KiB, nine by registers. 2,048 multiply-adds of about 3,300 instructions for 32 keys, by NVIDIA's assembler. Not measured.
 
 const OWN_TILES = 1u;
 
@@ -66,7 +66,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
         stage_rows(QKV, values, key, lid);
         let top = max(max(m, vec4(FLOOR)), shared_max(y)); let f = exp(m - top);
         m = top;
-        let w = mat4x4(exp(s[0] - top), exp(s[1] - top), exp(s[2] - top), exp(s[3] - top));  // of LOWEST 0
+        let w = mat4x4(exp(s[0] - top), exp(s[1] - top), exp(s[2] - top), exp(s[3] - top));  // 0 for a key that does not count
         put_weights(y, x, w);
         l = l * f + (w[0] + w[1] + w[2] + w[3]);
         sum = Two(scaled(sum.low, f), scaled(sum.high, f));

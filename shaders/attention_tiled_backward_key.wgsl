@@ -5,8 +5,8 @@
 // Work: 64 invocations own 32 keys and values of a head. For each 32 queries: 4 x 4 probabilities in an invocation's registers, and
 // their slopes, from queries and gradients of outputs that follow each other in one tile; one after the other both go to
 // workgroup memory, where each invocation weighs two cells of gradients and of queries by them. Eight barriers part the steps.
-// Cost, d 64: 8 B H N N d FLOPs. Device memory or cache: 32 KiB, each row twice, for 524,288 FLOPs, 16 per byte in f32. 30 KiB
-// of workgroup memory: seven workgroups in 228 KiB. Not measured.
+// Cost, d 64: 8 B H N N d FLOPs. Device memory or cache: 32 KiB, each row twice, for 524,288 FLOPs, 16 per byte in f32. 29 KiB
+// of workgroup memory: seven workgroups in 228 KiB, six by registers. Not measured.
 
 const OWN_TILES = 2u;  // keys, values
 
@@ -29,15 +29,16 @@ fn buffer_cell(buffer: u32, at: u32) -> vec4<f32> {
 }
 
 // P of four queries, the columns, each for four keys. Queries past the end get an enormous log-sum-exp, and so no weight.
-fn probabilities(s: mat4x4<f32>, head: u32, query: u32, live: vec4<bool>) -> mat4x4<f32> {
-    let inside = vec4(query) + vec4(0u, 1u, 2u, 3u) < vec4(p.tokens);
-    let l = select(vec4(3.0e38), lse[statistic(head, query)], inside); let none = vec4(0.0);
+fn log_sums(head: u32, query: u32) -> vec4<f32> {
+    return select(vec4(3.0e38), lse[statistic(head, query)], vec4(query) + vec4(0u, 1u, 2u, 3u) < vec4(p.tokens));
+}
+fn probabilities(s: mat4x4<f32>, l: vec4<f32>, live: vec4<bool>) -> mat4x4<f32> {
+    let none = vec4(0.0);
     return mat4x4(select(none, exp(s[0] * p.scale - l.x), live), select(none, exp(s[1] * p.scale - l.y), live),
         select(none, exp(s[2] * p.scale - l.z), live), select(none, exp(s[3] * p.scale - l.w), live));
 }
 
-fn slopes(w: mat4x4<f32>, g: mat4x4<f32>, head: u32, query: u32) -> mat4x4<f32> {
-    let d = delta[statistic(head, query)];
+fn slopes(w: mat4x4<f32>, g: mat4x4<f32>, d: vec4<f32>) -> mat4x4<f32> {
     return p.scale * mat4x4(w[0] * (g[0] - d.x), w[1] * (g[1] - d.y), w[2] * (g[2] - d.z), w[3] * (g[3] - d.w));
 }
 
@@ -67,9 +68,11 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     var a = Two(); var b = Two();
     for (var query = 0u; query < p.tokens; query += ROWS) {
         let others = min(ROWS, p.tokens - query); let mine = query + 4u * x;
+        // Before they are needed, for no load goes past a barrier.
+        let log_sum = log_sums(head, mine); let means = delta[statistic(head, mine)];
         stage_turned(QKV, queries, query, OTHER, lid);
         workgroupBarrier();
-        let w = probabilities(products(0u, y, x), head, mine, live);
+        let w = probabilities(products(0u, y, x), log_sum, live);
         put_weights(y, x, w);
         workgroupBarrier();
         stage_turned(GRAD, grads, query, OTHER, lid);
@@ -80,7 +83,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
         workgroupBarrier();
         b = weighed(b, y, x, others);
         workgroupBarrier();
-        put_weights(y, x, slopes(w, g, head, mine));
+        put_weights(y, x, slopes(w, g, means));
         stage_rows(QKV, queries, query, lid);
         workgroupBarrier();
         a = weighed(a, y, x, others);

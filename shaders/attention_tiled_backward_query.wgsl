@@ -5,7 +5,7 @@
 // Work: 64 invocations own 32 queries of a head and the gradients of their outputs. For each 32 keys: 4 x 4 scores and their slopes
 // in an invocation's registers, from keys and values that follow each other in one tile; slopes go to workgroup memory, and each
 // invocation weighs two cells of keys for its four queries. Six barriers part the steps.
-// Cost, d 64: 6 B H N N d FLOPs. Device memory or cache: 24 KiB, keys twice, for 393,216 FLOPs, 16 per byte in f32. 30 KiB of
+// Cost, d 64: 6 B H N N d FLOPs. Device memory or cache: 24 KiB, keys twice, for 393,216 FLOPs, 16 per byte in f32. 29 KiB of
 // workgroup memory: seven workgroups in 228 KiB. Not measured.
 
 const OWN_TILES = 2u;  // queries, gradients of outputs

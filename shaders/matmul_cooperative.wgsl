@@ -31,10 +31,10 @@ fn owned(lid: u32, n: u32, blocks: u32) -> bool {
     return (n + 1u) * WORKGROUP <= blocks || n * WORKGROUP < blocks && lid + n * WORKGROUP < blocks;
 }
 
-// Block `i` of a tile: (group of four lines, group of four steps). Neighbours follow memory; where that runs across, only four do, which
-// fill 32 bytes of it, for eight would meet in one bank when they are put down.
+// Block `i` of a tile: (group of four lines, group of four steps). Neighbours follow memory; where that runs across, only two do, and the
+// next ones take other steps, for more would meet in a bank when they are put down: a subgroup still reads 32 bytes of each step.
 fn block(i: u32, along_k: bool) -> vec2<u32> {
-    return select(vec2(i % 4u + i / DEPTH * 4u, i / 4u % (DEPTH / 4u)), vec2(i / (DEPTH / 4u), i % (DEPTH / 4u)), along_k);
+    return select(vec2(i % 2u + i / (DEPTH / 2u) * 2u, i / 2u % (DEPTH / 4u)), vec2(i / (DEPTH / 4u), i % (DEPTH / 4u)), along_k);
 }
 
 // Block `at` of A or B, k steps on.
@@ -55,7 +55,7 @@ fn put(at: vec2<u32>, first: u32, x: mat4x4<f16>) {
     stage(i, x[0]); stage(i + LINE, x[1]); stage(i + 2u * LINE, x[2]); stage(i + 3u * LINE, x[3]);
 }
 
-// Steps of A past K are zero. Along K they are whole cells, for rows are padded with zeros.
+// Steps of A past K are zero, and B's count for nothing. Along K they are whole cells, for rows are padded with zeros.
 fn put_a(at: vec2<u32>, x: mat4x4<f16>, k: u32) {
     if (k + DEPTH <= p.inner) { if (TRANS_A) { put(at, 0u, transpose(x)); } else { put(at, 0u, x); } return; }
     let live = vec4(k + 4u * at.y) + FOUR < vec4(p.inner); let z = vec4<f16>();

@@ -1,12 +1,12 @@
 // C[b] = op(A[b]) op(B[b]), then an epilogue: the product for GPUs, through tiles in workgroup memory.
-// Shapes, strides and padding as in matmul.wgsl, for processors that play GPU; parts/patches.wgsl lets rows lie in images.
+// Shapes, strides and padding as in matmul.wgsl, which is for processors that play GPU; parts/patches.wgsl lets rows lie in images.
 // Work: a workgroup owns 8 ROW_LANES x 8 COLUMN_LANES values of C, an invocation 8 x 8 of them: two groups of four rows by two cells
 // of four columns, in 4x4 matrices whose columns are rows of C. DEPTH steps along K at a time lie in workgroup memory, in cells of four
 // lines, a line being a row of op(A) or a column of op(B). An invocation loads a block of four lines by four steps of one operand, or of
 // BOTH, while the tile before is being multiplied, and turns it on its way into workgroup memory where memory runs along K.
 // Addresses: the cells that an invocation reads for four steps are constants away from two places, which GPUs add for nothing.
 // Banks: cells are permuted (XOR with the group of steps), so that neither the stores of turned blocks nor the reads
-// of eight neighbours meet in a bank; 32 invocations read 4 cells of A and 8 of B for each step.
+// of eight neighbours meet in a bank; 32 invocations read 8 different cells of A and 16 of B for each step.
 // Cost, at 128 x 128 x 16 (256 invocations): 2 M N K FLOPs. Device memory or cache: 16 KiB for 524,288 FLOPs, 32 FLOPs per
 // byte (64 with halves). Workgroup memory: 64 bytes for 128 FLOPs, which a processor with 128 lanes and 128 bytes a clock just feeds;
 // 2 barriers for 1,024 multiply-adds of an invocation. 16 KiB, about 128 registers. NVIDIA's assembler makes 286 to 294 instructions for
@@ -40,7 +40,7 @@ fn steps(along_k: bool, s: Block) -> mat4x4<f32> {
     if (along_k) { return transpose(x); }
     return x;
 }
-// Of A those past K count for nothing. Where memory runs along K, its padding sees to that.
+// Of A those past K are zero, so B's count for nothing. Along K rows are padded with zeros, and no cell behind the last is used.
 fn steps_a(x: Block, k: u32) -> mat4x4<f32> {
     let s = steps(!TRANS_A, x);
     if (!TRANS_A) { return s; }
@@ -131,7 +131,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
         if (of_a) { next = load_a(at, begin, row, base.x, k); }  // behind the last tile once more what is there
         else if (of_b < BLOCKS_B) { next = load_b(at, begin, column, base.y, k); }
         if (BOTH) { second = load_b(at_b, begin_b, column, base.y, k); }
-        let groups = (min(DEPTH, p.inner + DEPTH - k) + 3u) / 4u;
+        let groups = (min(DEPTH, p.inner + DEPTH - k) + 3u) / 4u;  // up to the last cell along K; behind it others are repeated
         for (var n = 0u; n < groups; n += 1u) {
             let g = n % (DEPTH / 4u);  // it is n; that it is small tells compilers that no sum of indices wraps
             let i = part(0u, y, g); let j = part(FIRST_B, x, g); let v = permuted(y, g); let w = permuted(x, g);

@@ -4,7 +4,7 @@ struct Params {
     batches: u32,  // samples times heads
     heads: u32,
     tokens: u32,
-    row: u32,      // cells of the rows of all heads of a token, side by side
+    row: u32,      // cells of the rows of all heads of a token, side by side: heads times cells
     cells: u32,    // of a row of one head
     tiles: u32,    // workgroups per head and slice
     slices: u32,

@@ -1,9 +1,10 @@
 // Attention's tiles in workgroup memory, for GPUs without cooperative matrices and for f32: what its three kernels share. 64
 // invocations are 8 x 8 of them, (y, x). A workgroup owns ROWS rows of a head, four to a y, and takes those of the other side ROWS at a
-// time, four to an x. As in matmul_tiled.wgsl cells of four lines lie in blocks of four steps, so that what an invocation reads in
-// a row is constants apart, and are permuted (XOR with the block), so that neither turned blocks nor eight neighbours meet in a bank.
-// Workgroup memory, in blocks: OWN_TILES of own rows, [channel][own row] | rows of the other side, [channel][row], or as they are
-// stored, [row][channel] | weights, [row of the other side][own row] | a cell of each invocation, for what the eight x find together.
+// time, four to an x. Rows lie turned: a cell holds one channel of four rows, eight cells one channel of all, four channels are a block,
+// tiles[block][channel % 4][rows / 4], so that what an invocation reads one after the other is constants apart. The last index is permuted
+// (XOR with the block), so that neither rows on their way in nor eight neighbours that read meet in a bank.
+// Workgroup memory, in blocks: OWN_TILES of own rows | rows of the other side, turned, or as they are stored, tiles[row / 4 and half][row % 4]
+// [cell % 8] | weights, a row of the other side for a channel | a cell of each invocation, for what the eight x find together.
 
 override WIDTH: u32 = 64u;  // channels of a head there, 32 or 64
 const ROWS = 32u;
@@ -16,7 +17,7 @@ override BLOCKS: u32 = SHARED + 2u;
 var<workgroup> tiles: array<array<array<vec4<f32>, 8>, 4>, BLOCKS>;
 
 // Rows of a buffer from a token on, turned: those of one head, whose first row starts at cell `start`. Past the last row it
-// repeats. Neighbours follow memory.
+// repeats, and so does the last cell of a narrow head, which nobody reads. Neighbours follow memory.
 fn stage_turned(buffer: u32, start: u32, token: u32, to: u32, lid: u32) {
     for (var i = lid; i < ROWS / 4u * STEPS; i += 64u) {
         let group = i / STEPS; let step = i % STEPS;
@@ -66,7 +67,7 @@ struct Two { low: mat4x4<f32>, high: mat4x4<f32> }
 fn weighed(sum: Two, y: u32, x: u32, others: u32) -> Two {
     var next = sum;
     for (var group = 0u; 4u * group < others; group += 1u) {
-        let g = group % 8u;  // the same
+        let g = group % 8u;  // it is group, as above
         let i = WEIGHTS + g; let j = OTHER + g * HALVES; let k = j + HALVES - 1u; let lane = y ^ g;
         for (var n = 0u; n < 4u; n += 1u) {
             let w = tiles[i][n][lane];

@@ -1,7 +1,7 @@
 // Blocks of four lines by four steps along K, in which the kernels for GPUs copy a product's operands to workgroup memory. A line is a
 // row of op(A) or a column of op(B). Memory runs along K, and the cells of a block are its lines, or across, and they are its steps.
-// What lies outside repeats something inside. Steps past K count for nothing if those of one operand are zero: memory that runs along
-// K is padded with zeros there, and if neither does the kernel makes them.
+// What lies outside repeats something inside, and the kernel sees to it that no step past K counts: it stops behind the last cell
+// along K, whose padding is zero, or puts down zeros; where A does not run along K, zeros for its steps past K.
 const FOUR = vec4(0u, 1u, 2u, 3u);
 
 // Where the four lines of a block begin, or where all its steps would at k = 0: what does not change on the way along K.

@@ -1,5 +1,5 @@
 // Sums of cooperative matrices on their way to the lanes, through workgroup memory: by cells of four values. A lane reads 16 bytes at
-// once, and eight lanes whose rows are an odd number of cells apart meet in no bank; value by value four of them would.
+// once, and eight lanes meet in no bank, side by side or in rows that padding shifts; value by value four of them would.
 alias Handed = vec4<f32>;
 const HANDED = 1u;  // entries of a cell
 

@@ -222,7 +222,7 @@ impl Plan {
             scale: 1.0 / (sizes.width as f32).sqrt(),
             masked: u32::from(masked),
         };
-        // Products with the other side for each slice, and one for each result in all.
+        // Products with the other side, and one for each result; scores that slices compute again are no use.
         let (products, results) = match pass {
             Pass::Forward => (1, 1),
             Pass::Query => (2, 1),

@@ -49,12 +49,13 @@ pub(super) fn missing(ctx: &Context, _: DType) -> Option<&'static str> {
 }
 
 /// More than one workgroup and block, edges, masked keys, no keys at all, both widths.
-pub(super) const SIZES: [CaseSize; 8] = [
+pub(super) const SIZES: [CaseSize; 9] = [
     (2, 2, 77, 64, 0.6),
     (1, 1, 1, 1, 1.0),
     (2, 3, 7, 6, 1.0),
     (1, 1, 33, 33, 1.0),
     (3, 2, 21, 8, 0.5),
+    (1, 1, 64, 32, 1.0),
     (2, 2, 50, 20, 0.1),
     (2, 1, 5, 4, 0.0),
     (1, 2, 100, 44, 1.0),

@@ -31,8 +31,8 @@ pub fn cases() -> Vec<Case> {
 pub const FAULTS: &[Fault] = &[
     Fault { find: "p.scale * mat4x4", replace: "mat4x4" },
     Fault { find: "g[2] - d.z", replace: "g[2]" },
-    Fault { find: "select(vec4(3.0e38), lse[statistic(head, query)], inside)", replace: "lse[statistic(head, query)]" },
-    Fault { find: "slopes(w, g, head, mine)", replace: "slopes(w, g, head, query)" },
+    Fault { find: "select(vec4(3.0e38), lse", replace: "select(vec4(0.0), lse" },
+    Fault { find: "delta[statistic(head, mine)]", replace: "delta[statistic(head, query)]" },
     Fault { find: "let live = live_keys(head, key)", replace: "let live = live_keys(head, first)" },
     Fault { find: "a = weighed(a, y, x, others)", replace: "a = weighed(b, y, x, others)" },
     Fault { find: "stage_rows(GRAD, grads,", replace: "stage_rows(QKV, queries," },

@@ -102,18 +102,28 @@ fn twin(t: &mut Twin<'_>) -> Result<()> {
 /// Shapes for the parity test: one element, primes, whole and broken cells, more rows than one grid dimension holds.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    [(1, 1, true), (3, 5, true), (7, 64, false), (5, 257, true), (4, 1030, false), (70, 257, true), (66_000, 3, true)]
-        .into_iter()
-        .map(|(r, w, affine)| {
-            Case::new(format!("{r}x{w} affine {affine}"), Tolerance::sum(w), move |ctx, storage| {
-                let x = samples::normal(ctx, &[r, w], storage, 1)?;
-                let weight = samples::normal(ctx, &[w], storage, 2)?;
-                let bias = samples::normal(ctx, &[w], storage, 3)?;
-                let (y, mean, rstd) = launch(ctx, &x, affine.then_some((&weight, &bias)))?;
-                Ok(vec![y, mean, rstd])
-            })
+    [
+        (1, 1, true),
+        (3, 5, true),
+        (7, 64, false),
+        (5, 257, true),
+        (3, 512, true),
+        (2, 768, true),
+        (4, 1030, false),
+        (70, 257, true),
+        (66_000, 3, true),
+    ]
+    .into_iter()
+    .map(|(r, w, affine)| {
+        Case::new(format!("{r}x{w} affine {affine}"), Tolerance::sum(w), move |ctx, storage| {
+            let x = samples::normal(ctx, &[r, w], storage, 1)?;
+            let weight = samples::normal(ctx, &[w], storage, 2)?;
+            let bias = samples::normal(ctx, &[w], storage, 3)?;
+            let (y, mean, rstd) = launch(ctx, &x, affine.then_some((&weight, &bias)))?;
+            Ok(vec![y, mean, rstd])
         })
-        .collect()
+    })
+    .collect()
 }
 
 /// Mistakes that the cases must notice.

@@ -2,8 +2,8 @@
 
 use crate::device::Context;
 
-/// Lanes for one row of `cells`: 8, 16, 32 or 64 of the 64 in a workgroup. A GPU gets lanes with at least four cells each
-/// where the row has them. A software driver gets the width of its vectors, 8, as soon as the rows themselves keep its
+/// Lanes for one row of `cells`: 8, 16, 32 or 64 of the 64 in a workgroup. A GPU gets the fewest with at most four cells each, where
+/// 64 are enough for that. A software driver gets the width of its vectors, 8, as soon as the rows themselves keep its
 /// cores busy: the fewer workgroups, the fewer barriers, which cost it a microsecond each.
 pub(crate) fn lanes(ctx: &Context, rows: usize, cells: usize) -> usize {
     const BUSY: usize = 64;
