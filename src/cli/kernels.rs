@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Common, print, print_json};
 use crate::device::{
-    Binding, EpilogueKind, Kernel, Lanes, Language, Matrix, Source, Storage, Translation, Variant, specialise,
+    Binding, EpilogueKind, Kernel, Lanes, Language, Matrix, Source, Storage, Translation, Variant, parse, specialise,
 };
 use crate::error::{Error, Result, nearest};
 use crate::kernels::ALL;
@@ -171,27 +171,21 @@ fn show(kernel: &'static Kernel, args: &Args, common: &Common) -> Result<()> {
 
 /// Values for `override` constants of a text.
 fn constants<'a>(source: &Source, given: &'a [String]) -> Result<Vec<(&'a str, f64)>> {
-    let declared = |line: &str| {
-        line.split("override ").skip(1).filter_map(|rest| rest.split(':').next()).map(str::to_owned).collect::<Vec<_>>()
-    };
-    let known: Vec<String> = source.text.lines().flat_map(declared).collect();
-    let parse = |set: &'a String| {
+    let module = parse(source)?;
+    let known: Vec<&str> = module.overrides.iter().filter_map(|(_, constant)| constant.name.as_deref()).collect();
+    let constant = |set: &'a String| {
         let (name, value) =
             set.split_once('=').ok_or_else(|| Error::config("--set", format!("`{set}` is not NAME=VALUE")))?;
-        if !known.iter().any(|k| k == name) {
+        if !known.contains(&name) {
             let reason = format!("no constant of this text is named `{name}`, but {}", known.join(", "));
-            return Err(Error::Config {
-                field: "--set".into(),
-                reason,
-                nearest: nearest(name, known.iter().map(String::as_str)),
-            });
+            return Err(Error::Config { field: "--set".into(), reason, nearest: nearest(name, known.iter().copied()) });
         }
         let value = value
             .parse()
             .map_err(|_| Error::config("--set", format!("`{value}` is no number: {name} takes one, a flag 0 or 1")))?;
         Ok((name, value))
     };
-    given.iter().map(parse).collect()
+    given.iter().map(constant).collect()
 }
 
 /// SPIR-V in figures, an instruction on each line: opcode, then operands. Its five header words come first.
