@@ -14,7 +14,7 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn exit_codes_and_messages() {
     // Arguments, exit code, on stdout, on stderr.
-    let cases: [(&[&str], i32, &str, &str); 18] = [
+    let cases: [(&[&str], i32, &str, &str); 23] = [
         (&["--version"], 0, env!("CARGO_PKG_VERSION"), ""),
         (&["--help"], 0, "--device", ""),
         (&[], 2, "", "Usage"),
@@ -33,6 +33,11 @@ fn exit_codes_and_messages() {
         (&["kernels", "--print", "ad"], 2, "", "did you mean `add`?"),
         (&["kernels", "--print", "add", "--epilogue", "bias"], 2, "", "takes none"),
         (&["kernels", "--storage", "f16"], 2, "", "--print"),
+        (&["kernels", "--to", "msl"], 2, "", "--print"),
+        (&["kernels", "--wgsl", "shaders/ladder/attention_1_three_pass.wgsl"], 1, "", "three_pass.wgsl:"),
+        (&["kernels", "--wgsl", "README.md"], 2, "", "ends in .wgsl"),
+        (&["kernels", "--wgsl", "nowhere.wgsl"], 1, "", "nowhere.wgsl"),
+        (&["kernels", "--wgsl", "a.wgsl", "--print", "add"], 2, "", "cannot be used with"),
     ];
     let mut wrong = Vec::new();
     for (args, code, on_stdout, on_stderr) in cases {

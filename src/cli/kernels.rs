@@ -1,6 +1,6 @@
 //! `mmae kernels`: the list of kernels, and the text of each as it runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
@@ -8,12 +8,14 @@ use serde_json::json;
 use super::{Common, print, print_json};
 use crate::device::{
     Binding, EpilogueKind, Kernel, Lanes, Language, Matrix, Source, Storage, Translation, Variant, parse, specialise,
+    validate,
 };
 use crate::error::{Error, Result, nearest};
 use crate::kernels::ALL;
 
 /// List the kernels, or print one as it is compiled: its file with the parts joined before it
 #[derive(clap::Args)]
+#[command(group = clap::ArgGroup::new("text").args(["print", "wgsl"]))]
 pub struct Args {
     /// Print the text of this kernel
     #[arg(long, value_name = "NAME")]
@@ -33,14 +35,17 @@ pub struct Args {
     /// Subgroups: any, of one known size, or eight lanes as on processors that play GPU, for kernels that make something of them
     #[arg(long, requires = "print", default_value = "any", value_parser = lanes())]
     lanes: Lanes,
+    /// A whole text of your own in the place of a kernel's, as `--print` writes one: to check and translate
+    #[arg(long, value_name = "FILE.wgsl", conflicts_with = "print")]
+    wgsl: Option<PathBuf>,
     /// Translate: what a Vulkan, Metal or DirectX driver would be given
-    #[arg(long, requires = "print", value_parser = languages())]
+    #[arg(long, requires = "text", value_parser = languages())]
     to: Option<Language>,
     /// Translate with constants at the values of a launch, flags as 0 or 1; may be repeated
     #[arg(long, requires = "to", value_name = "NAME=VALUE")]
     set: Vec<String>,
     /// Write to a file instead (SPIR-V as binary words, for spirv-dis and spirv-val)
-    #[arg(long, requires = "print", value_name = "FILE")]
+    #[arg(long, requires = "text", value_name = "FILE")]
     out: Option<PathBuf>,
 }
 
@@ -70,10 +75,11 @@ fn languages() -> impl TypedValueParser<Value = Language> {
 }
 
 pub fn run(args: &Args, common: &Common) -> Result<()> {
-    match &args.print {
-        Some(name) => show(find(name)?, args, common),
-        None if common.json => print_json(&ALL.iter().map(|entry| describe(entry.kernel)).collect()),
-        None => ALL.iter().try_for_each(|entry| list(entry.kernel)),
+    match (&args.print, &args.wgsl) {
+        (Some(name), _) => show(find(name)?, args, common),
+        (None, Some(path)) => show_own(path, args, common),
+        _ if common.json => print_json(&ALL.iter().map(|entry| describe(entry.kernel)).collect()),
+        _ => ALL.iter().try_for_each(|entry| list(entry.kernel)),
     }
 }
 
@@ -145,12 +151,35 @@ fn show(kernel: &'static Kernel, args: &Args, common: &Common) -> Result<()> {
         lanes: args.lanes,
         immediates: true,
     };
-    let source = Source::join(kernel, variant, None);
+    if args.own {
+        return write(kernel.name, Translation::Text(kernel.source.to_owned()), args, common);
+    }
+    translate(kernel.name, Source::join(kernel, variant, None), args, common)
+}
+
+/// A reader's text: checked, and translated where a language is named.
+fn show_own(path: &Path, args: &Args, common: &Common) -> Result<()> {
+    let name = path.display().to_string();
+    if !name.ends_with(".wgsl") {
+        return Err(Error::config("--wgsl", format!("takes a file that ends in .wgsl, not {name}")));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| Error::io("read", path, error))?;
+    let source = Source::whole(&name, &text);
+    if args.to.is_none() {
+        validate(&source)?;
+    }
+    translate(&name, source, args, common)
+}
+
+fn translate(name: &str, source: Source, args: &Args, common: &Common) -> Result<()> {
     let translation = match args.to {
-        None if args.own => Translation::Text(kernel.source.to_owned()),
         None => Translation::Text(source.text),
         Some(language) => specialise(&source, &constants(&source, &args.set)?, language)?,
     };
+    write(name, translation, args, common)
+}
+
+fn write(name: &str, translation: Translation, args: &Args, common: &Common) -> Result<()> {
     if let Some(path) = &args.out {
         let bytes = match &translation {
             Translation::Text(text) => text.as_bytes(),
@@ -164,7 +193,7 @@ fn show(kernel: &'static Kernel, args: &Args, common: &Common) -> Result<()> {
     };
     if common.json {
         let language = args.to.map_or("wgsl", Language::name);
-        return print_json(&json!({ "kernel": kernel.name, "language": language, "text": text }));
+        return print_json(&json!({ "kernel": name, "language": language, "text": text }));
     }
     print(text.trim_end())
 }

@@ -1,5 +1,7 @@
 //! Joining a kernel's text: whole files one after another, and a map from joined lines back to files.
 
+use std::borrow::Cow;
+
 use super::choices::{Lanes, Matrix};
 use super::kernel::{Element, EpilogueKind, Kernel, Part, Storage};
 use crate::shape::DType;
@@ -27,14 +29,22 @@ pub struct Source {
     /// The WGSL text.
     pub text: String,
     files: Vec<(usize, &'static str)>,
-    kernel: &'static str,
+    kernel: Cow<'static, str>,
 }
 
 impl Source {
+    /// A whole text that a reader brings; messages name its lines by `path`, which ends in `.wgsl`.
+    #[must_use]
+    pub fn whole(path: &str, text: &str) -> Self {
+        let mut source = Self { text: String::new(), files: Vec::new(), kernel: Cow::Owned(path.to_owned()) };
+        source.push(("", text));
+        source
+    }
+
     /// The text of `kernel` in `variant`; `replace` is a planted fault for tests: (find, replace) in the kernel's own file.
     #[must_use]
     pub fn join(kernel: &Kernel, variant: Variant, replace: Option<(&str, &str)>) -> Self {
-        let mut source = Self { text: String::new(), files: Vec::new(), kernel: kernel.name };
+        let mut source = Self { text: String::new(), files: Vec::new(), kernel: Cow::Borrowed(kernel.name) };
         if kernel.has_matrix() {
             let enable = include_str!("../../shaders/parts/matrix_enable.wgsl");
             source.push(("parts/matrix_enable.wgsl", enable));
@@ -78,8 +88,8 @@ impl Source {
 
     /// Name of the kernel.
     #[must_use]
-    pub const fn kernel(&self) -> &'static str {
-        self.kernel
+    pub fn kernel(&self) -> &str {
+        &self.kernel
     }
 
     fn push(&mut self, (file, text): (&'static str, &str)) {
@@ -94,7 +104,7 @@ impl Source {
     #[must_use]
     pub fn locate(&self, line: usize) -> (String, usize) {
         let (start, file) = self.files.iter().rev().find(|(start, _)| *start < line).copied().unwrap_or_default();
-        let file = match (file, self.kernel) {
+        let file = match (file, &*self.kernel) {
             // A text that is not the crate's own goes by its path.
             ("", path) if path.ends_with(".wgsl") => path.to_owned(),
             ("", kernel) => format!("shaders/{kernel}.wgsl"),
