@@ -167,6 +167,7 @@ def cuda(text, invocations):
         text = f'{text[:end]}\nextern "C" __constant__ {found[1]} params;\n{text[end:]}'
     # Halves that are only moved stay in pairs.
     text = re.sub(r"make___half4 \(\(slang_bit_cast<__half>\(ushort\((\w+)\.x & .*?\(\1\.y >> 16U\) & 65535U\)\)\)\)", r"(*(__half4*)&\1)", text)
+    text = text.replace("struct __align__(4) __half4", "struct __align__(8) __half4")
     text = text.replace("memcpy(&data, ((const char*)this->data) + index, sizeof(T));", "data = *(const T*)(((const char*)this->data) + index);")
     text = text.replace("memcpy((char*)data + index, &value, sizeof(T));", "*(T*)((char*)data + index) = value;")
     return re.sub(r'extern "C" __global__ void (__launch_bounds__\(\d+\) )?', f'extern "C" __global__ void __launch_bounds__({invocations}) ', text)

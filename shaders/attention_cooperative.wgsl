@@ -4,8 +4,8 @@
 // Work: a workgroup owns ROWS queries of a head and a slice of BLOCK columns of their outputs. For each BLOCK of keys: scores by
 // matrices; the two invocations of a query turn its row of scores into weights, halves, by the online softmax; outputs by
 // matrices; the two add them to the sums in their registers, where rescaling is free. Steps are parted by barriers.
-// Cost, d 64, MATRIX 16, 64 queries: 4 B H N N d FLOPs. Workgroup memory: 50 KiB are read or written for a strip of 16 queries
-// and 64 keys, 262,144 FLOPs, 5 per byte: 132 processors with 128 bytes a clock at 1.7 GHz feed 150 TFLOP/s. Device memory or
+// Cost, d 64, MATRIX 16, 64 queries: 4 B H N N d FLOPs. Workgroup memory: 38 KiB are read or written for a strip of 16 queries
+// and 64 keys, 262,144 FLOPs, 7 per byte: 132 processors with 128 bytes a clock at 1.7 GHz feed 195 TFLOP/s. Device memory or
 // cache: 16 KiB of keys and values for 1,048,576 FLOPs, 64 per byte. 46 KB for 128 invocations: four of them in 228 KB. Not measured.
 
 @group(0) @binding(0) var<storage, read> qkv: array<Stored4>;
@@ -23,25 +23,43 @@ fn row_stride(buffer: u32) -> u32 { return 3u * p.row; }
 
 fn buffer_cell(buffer: u32, at: u32) -> vec4<f16> { return qkv[at]; }
 
+// An invocation's half of the MATRIX cells in a block of its row: scores, or sums of a slice. b is not used where there are four.
+struct Cells { a: mat4x4<f32>, b: mat4x4<f32> }
+
 // Scaled scores of four keys from `key` on: LOWEST where a key does not count.
-fn scores(row: u32, cell: u32, head: u32, key: u32) -> vec4<f32> {
-    let s = product(row, cell) * p.scale;
+fn score(product: vec4<f32>, head: u32, key: u32) -> vec4<f32> {
+    let s = product * p.scale;
     if (p.masked == 0u && key + 4u <= p.tokens) { return s; }
     var live = vec4(key) + vec4(0u, 1u, 2u, 3u) < vec4(p.tokens);
     if (p.masked != 0u && live.x) { live = live & (mask[head / p.heads * ((p.tokens + 3u) / 4u) + key / 4u] != vec4(0.0)); }
     return select(vec4(LOWEST), s, live);
 }
 
-// Turns an invocation's scores into weights under the row's maximum `top`, staged as halves; returns their sum.
-fn put_weights(row: u32, odd: u32, head: u32, key: u32, cells: u32, top: f32) -> f32 {
-    var sum = vec4(0.0);
-    for (var cell = odd; cell < cells; cell += 2u) {
-        let s = scores(row, cell, head, key + 4u * cell);
-        let w = exp(s - top);  // of LOWEST 0, since no top is below FLOOR
-        stage(WEIGHTS + row * WEIGHTS_ROW + cell, vec4<f16>(w));
-        sum += w;
+// Of every second cell from that of `key` on.
+fn scores(row: u32, cell: u32, head: u32, key: u32) -> mat4x4<f32> {
+    let s = products_of(row, cell);
+    return mat4x4(score(s[0], head, key), score(s[1], head, key + 8u), score(s[2], head, key + 16u), score(s[3], head, key + 24u));
+}
+
+fn highest(s: mat4x4<f32>) -> f32 {
+    let m = max(max(s[0], s[1]), max(s[2], s[3]));
+    return max(max(m.x, m.y), max(m.z, m.w));
+}
+
+// Turns scores into weights under the row's maximum `top`, staged as halves from cell `to` on; returns their sum.
+fn put_weights(s: mat4x4<f32>, to: u32, top: f32) -> f32 {
+    let w = mat4x4(exp(s[0] - top), exp(s[1] - top), exp(s[2] - top), exp(s[3] - top));  // of LOWEST 0, since no top is below FLOOR
+    stage(to, vec4<f16>(w[0])); stage(to + 2u, vec4<f16>(w[1])); stage(to + 4u, vec4<f16>(w[2])); stage(to + 6u, vec4<f16>(w[3]));
+    return dot((w[0] + w[1]) + (w[2] + w[3]), vec4(1.0));
+}
+
+// Weighs values and hands the results over, all units of a subgroup one after another.
+fn weigh_values(first: u32, own: u32, others: u32, slice: u32) {
+    for (var unit = first; unit < UNITS; unit += GROUPS) {
+        var a = MatrixC(); var b = MatrixC(); var c = MatrixC(); var d = MatrixC();
+        weigh_rows(unit, own, others, slice, &a, &b, &c, &d);
+        hand_results(unit, own, slice, a, b, c, d);
     }
-    return sum.x + sum.y + sum.z + sum.w;
 }
 
 fn store(to: u32, slice: u32, cell: u32, sum: mat4x4<f32>) {
@@ -62,30 +80,37 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let queries = row_of(head, 0u, 3u, Q);
     let keys = queries + p.row;
     let values = keys + p.row;
-    let row = lid / 2u; let odd = lid % 2u;
+    let row = lid / 2u; let odd = lid % 2u; let unit = select(UNITS, group, group < GROUPS);
     copy_rows(QKV, queries, query, 0u, whole(own), lid);
-    var sum = Sums(); var m = LOWEST; var l = 0.0;
+    var sum = Cells(); var m = LOWEST; var l = 0.0;
     for (var key = 0u; key < p.tokens; key += BLOCK) {
         let others = min(BLOCK, p.tokens - key);
         copy_rows(QKV, keys, key, OTHER, whole(others), lid);
         workgroupBarrier();
-        multiply_rows(group, own, others);
+        multiply_rows(unit, own, others);
         workgroupBarrier();
         copy_rows(QKV, values, key, OTHER, whole(others), lid);
-        let cells = whole(others) / 4u;
-        var highest = vec4(LOWEST);
+        var mine = max(m, FLOOR); var s = Cells();
         if (row < own) {
-            for (var cell = odd; cell < cells; cell += 2u) { highest = max(highest, scores(row, cell, head, key + 4u * cell)); }
+            s.a = scores(row, odd, head, key + 4u * odd);
+            mine = max(mine, highest(s.a));
+            if (MATRIX > 8u) { s.b = scores(row, odd + 8u, head, key + 4u * odd + 32u); mine = max(mine, highest(s.b)); }
         }
-        let mine = max(max(m, FLOOR), max(max(highest.x, highest.y), max(highest.z, highest.w)));
         let top = max(mine, subgroupShuffleXor(mine, 1u));
         let f = exp(m - top);
         m = top;
-        if (row < own) { l = l * f + put_weights(row, odd, head, key, cells, top); }
+        if (row < own) {
+            let to = WEIGHTS + row * WEIGHTS_ROW + odd;
+            l = l * f + put_weights(s.a, to, top);
+            if (MATRIX > 8u) { l += put_weights(s.b, to + 8u, top); }
+        }
         workgroupBarrier();
-        weigh_rows(group, own, others, slice);
+        weigh_values(unit, own, others, slice);
         workgroupBarrier();
-        if (row < own) { sum = grown(sum, f, row, odd); }
+        if (row < own) {
+            sum.a = sum.a * f + products_of(row, odd);
+            if (MATRIX > 8u) { sum.b = sum.b * f + products_of(row, odd + 8u); }
+        }
     }
     l += subgroupShuffleXor(l, 1u);
     let rows = (p.tokens + 3u) / 4u * 4u;  // of the log-sum-exp: whole cells, the rest 0

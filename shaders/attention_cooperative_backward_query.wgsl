@@ -1,11 +1,11 @@
 // Gradient of attention's queries (attention_backward_query.wgsl has the formula, shapes and masks) for halves through the
 // device's cooperative matrices, sums in f32. Needs native halves and subgroups of a known size; MATRIX is 16 or 8.
 //
-// Work: as in attention_cooperative; one invocation per query turns its row of scores into probabilities P, then that of
+// Work: as in attention_cooperative; the two invocations of a query turn its row of scores into probabilities P, then that of
 // dP = do v^T into slopes dS, halves both, in the same place. Own rows are copied anew for each of the two products, so that
-// one of them at a time lies in workgroup memory.
-// Cost, d 64, MATRIX 16, 64 queries: 6 B H N N d FLOPs. Workgroup memory: 76 KiB for a strip of 16 queries and 64 keys, 393,216
-// FLOPs, 5 per byte: 150 TFLOP/s on 132 processors with 128 bytes a clock at 1.7 GHz. Device memory or cache: 40 KiB for
+// one of them at a time lies in workgroup memory. Nothing rescales sums here, so they stay in the matrices of their subgroup to the end.
+// Cost, d 64, MATRIX 16, 64 queries: 6 B H N N d FLOPs. Workgroup memory: 56 KiB for a strip of 16 queries and 64 keys, 393,216
+// FLOPs, 7 per byte: 195 TFLOP/s on 132 processors with 128 bytes a clock at 1.7 GHz. Device memory or cache: 40 KiB for
 // 1,572,864 FLOPs, 38 per byte. Not measured.
 
 @group(0) @binding(0) var<storage, read> qkv: array<Stored4>;
@@ -33,18 +33,16 @@ fn row_delta(row: u32, odd: u32) -> f32 {
     return sum.x + sum.y + sum.z + sum.w;
 }
 
-// Which of four keys count: those that exist and are not masked.
-fn live_keys(head: u32, key: u32) -> vec4<bool> {
-    let inside = vec4(key) + vec4(0u, 1u, 2u, 3u) < vec4(p.tokens);
-    if (p.masked == 0u || !inside.x) { return inside; }
-    return inside & (mask[head / p.heads * ((p.tokens + 3u) / 4u) + key / 4u] != vec4(0.0));
-}
-
-// Probabilities of one query, from its row of scores. A row without keys has an enormous log-sum-exp: exp gives 0.
-fn put_probabilities(row: u32, odd: u32, head: u32, key: u32, cells: u32, log_sum: f32) {
+// Probabilities of one query, from its row of scores; 0 where a key is not there or masked. A row without keys has an enormous
+// log-sum-exp: exp gives 0.
+fn put_probabilities(row: u32, odd: u32, head: u32, first: u32, cells: u32, log_sum: f32) {
     for (var cell = odd; cell < cells; cell += 2u) {
-        let w = exp(product(row, cell) * p.scale - log_sum);
-        stage(WEIGHTS + row * WEIGHTS_ROW + cell, vec4<f16>(select(vec4(0.0), w, live_keys(head, key + 4u * cell))));
+        let w = exp(product(row, cell) * p.scale - log_sum); let key = first + 4u * cell;
+        let at = WEIGHTS + row * WEIGHTS_ROW + cell;
+        if (p.masked == 0u && key + 4u <= p.tokens) { stage(at, vec4<f16>(w)); continue; }
+        var live = vec4(key) + vec4(0u, 1u, 2u, 3u) < vec4(p.tokens);
+        if (p.masked != 0u && live.x) { live = live & (mask[head / p.heads * ((p.tokens + 3u) / 4u) + key / 4u] != vec4(0.0)); }
+        stage(at, vec4<f16>(select(vec4(0.0), w, live)));
     }
 }
 
@@ -58,10 +56,9 @@ fn put_slopes(row: u32, odd: u32, cells: u32, mean: f32) {
     }
 }
 
-fn store(to: u32, slice: u32, cell: u32, sum: mat4x4<f32>) {
-    for (var i = 0u; i < 4u; i++) {
-        if (slice + cell + 2u * i < p.cells) { dqkv[to + slice + cell + 2u * i] = pack4(sum[i]); }
-    }
+// An invocation's part of what was handed over, to the row of dqkv from cell `to` on.
+fn store(to: u32, slice: u32, row: u32, odd: u32) {
+    for (var cell = odd; cell < MATRIX && slice + cell < p.cells; cell += 2u) { dqkv[to + slice + cell] = pack4(product(row, cell)); }
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -73,7 +70,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let query = tile % p.tiles * ROWS;
     let own = min(ROWS, p.tokens - query);
     let slice = tile / p.tiles % p.slices * MATRIX;
-    let row = lid / 2u; let odd = lid % 2u;
+    let row = lid / 2u; let odd = lid % 2u; let unit = select(UNITS, group, group < GROUPS);
     let mine = min(query + row, p.tokens - 1u);
     let rows = (p.tokens + 3u) / 4u * 4u;  // of the statistics: whole cells, the rest 0
     let log_sum = lse[head * rows + mine];
@@ -83,33 +80,36 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let keys = queries + p.row;
     let values = keys + p.row;
     let grads = row_of(head, 0u, 1u, 0u);
-    var sum = Sums();
+    var a0 = MatrixC(); var b0 = MatrixC(); var c0 = MatrixC(); var d0 = MatrixC();
+    var a1 = MatrixC(); var b1 = MatrixC(); var c1 = MatrixC(); var d1 = MatrixC();
     for (var key = 0u; key < p.tokens; key += BLOCK) {
         let others = min(BLOCK, p.tokens - key);
         let cells = whole(others) / 4u;
         copy_rows(QKV, queries, query, 0u, whole(own), lid);
         copy_rows(QKV, keys, key, OTHER, whole(others), lid);
         workgroupBarrier();
-        multiply_rows(group, own, others);
+        multiply_rows(unit, own, others);
         workgroupBarrier();
         copy_rows(GRAD, grads, query, 0u, whole(own), lid);
         copy_rows(QKV, values, key, OTHER, whole(others), lid);
         if (row < own) { put_probabilities(row, odd, head, key, cells, log_sum); }
         workgroupBarrier();
-        multiply_rows(group, own, others);
+        multiply_rows(unit, own, others);
         workgroupBarrier();
         copy_rows(QKV, keys, key, OTHER, whole(others), lid);
         if (row < own) { put_slopes(row, odd, cells, mean); }
         workgroupBarrier();
-        weigh_rows(group, own, others, slice);
+        weigh_rows(unit, own, others, slice, &a0, &b0, &c0, &d0);
+        if (UNITS > GROUPS) { weigh_rows(unit + GROUPS, own, others, slice, &a1, &b1, &c1, &d1); }
         workgroupBarrier();
-        if (row < own) { sum = grown(sum, 1.0, row, odd); }
     }
+    hand_results(unit, own, slice, a0, b0, c0, d0);
+    if (UNITS > GROUPS) { hand_results(unit + GROUPS, own, slice, a1, b1, c1, d1); }
+    workgroupBarrier();
     if (slice + odd == 0u && query + row < rows) {
         delta[head * rows + query + row] = select(0.0, mean, query + row < p.tokens);
     }
     if (query + row >= p.tokens) { return; }
     let to = row_of(head, query + row, 3u, Q);
-    store(to, slice, odd, sum.a);
-    if (MATRIX > 8u) { store(to, slice, odd + 8u, sum.b); }
+    store(to, slice, row, odd);
 }

@@ -54,7 +54,9 @@ impl Tile {
         self.bytes(head) <= has.workgroup_bytes as usize
             && self.invocations() <= has.workgroup_invocations as usize
             && self.invocations().is_multiple_of(self.subgroup)
-            && self.rows.is_multiple_of(self.matrix.size())
+            // Units of two strips, at most two for a subgroup.
+            && self.rows.is_multiple_of(2 * self.matrix.size())
+            && self.subgroup <= 4 * self.matrix.size()
     }
 }
 
@@ -117,16 +119,31 @@ pub(super) fn case_plan(ctx: &Context, sizes: &Sizes, _: DType) -> Plan {
     Plan::Cooperative(tile(ctx.capabilities(), sizes.width).unwrap_or(any))
 }
 
+/// Sizes in which each subgroup has two units of work, as where subgroups are wide for their matrices: the launch is told so.
+pub(super) const WIDE: [CaseSize; 2] = [(1, 2, 77, 64, 0.6), (1, 1, 50, 100, 1.0)];
+
+/// The plan of those cases.
+pub(super) fn wide_plan(ctx: &Context, sizes: &Sizes, dtype: DType) -> Plan {
+    match case_plan(ctx, sizes, dtype) {
+        Plan::Cooperative(tile) => Plan::Cooperative(Tile { subgroup: 4 * tile.matrix.size(), ..tile }),
+        plan => plan,
+    }
+}
+
 /// Lengths around workgroups and blocks, masks, rows without any key, several slices.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    forward_cases(&SIZES, case_plan, true)
+    let mut cases = forward_cases(&SIZES, case_plan, true);
+    cases.extend(forward_cases(&WIDE, wide_plan, true));
+    cases
 }
 
 /// Wrong texts. The first must not pass the self-test (`tests/cooperative.rs`).
 pub const FAULTS: &[Fault] = &[
     Fault { find: "l = l * f +", replace: "l = l +" },
-    Fault { find: "sum = grown(sum, f, row, odd)", replace: "sum = grown(sum, 1.0, row, odd)" },
+    Fault { find: "sum.a = sum.a * f +", replace: "sum.a = sum.a +" },
+    Fault { find: "head, key + 16u)", replace: "head, key + 8u)" },
+    Fault { find: "stage(to + 6u,", replace: "stage(to + 4u," },
     Fault { find: "max(mine, subgroupShuffleXor(mine, 1u))", replace: "mine" },
     Fault { find: "l += subgroupShuffleXor(l, 1u);", replace: "" },
     Fault { find: "store(to, slice, odd, ", replace: "store(to, slice, 0u, " },

@@ -1,7 +1,7 @@
 //! Gradient of attention's queries in halves through the device's cooperative matrices.
 
 use super::attention_backward_query::{self, backward_cases, launch_as};
-use super::attention_cooperative::{SIZES, case_plan};
+use super::attention_cooperative::{SIZES, WIDE, case_plan, wide_plan};
 use crate::device::{Kernel, Part};
 use crate::kernels::{Case, Fault};
 
@@ -18,16 +18,24 @@ pub static KERNEL: Kernel = Kernel {
 /// As those of [`super::attention_cooperative`].
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    backward_cases(&SIZES, case_plan, true, |ctx, sizes, inputs, dqkv| {
+    let mut cases = backward_cases(&SIZES, case_plan, true, |ctx, sizes, inputs, dqkv| {
         let delta = launch_as(ctx, case_plan(ctx, sizes, dqkv.dtype()), sizes, inputs, dqkv)?;
         Ok(vec![dqkv.clone(), delta])
-    })
+    });
+    cases.extend(backward_cases(&WIDE, wide_plan, true, |ctx, sizes, inputs, dqkv| {
+        let delta = launch_as(ctx, wide_plan(ctx, sizes, dqkv.dtype()), sizes, inputs, dqkv)?;
+        Ok(vec![dqkv.clone(), delta])
+    }));
+    cases
 }
 
 /// Wrong texts.
 pub const FAULTS: &[Fault] = &[
     Fault { find: "(product(row, cell) - mean) * p.scale", replace: "product(row, cell) * p.scale" },
     Fault { find: "(product(row, cell) - mean) * p.scale", replace: "(product(row, cell) - mean)" },
+    Fault { find: "unit + GROUPS, own, slice, a1, b1, c1, d1", replace: "unit + GROUPS, own, slice, a1, b1, c1, c1" },
+    Fault { find: "own, slice, a0, b0, c0, d0)", replace: "own, slice, a0, b0, d0, c0)" },
+    Fault { find: "key + 4u <= p.tokens", replace: "true" },
     Fault { find: "part + subgroupShuffleXor(part, 1u)", replace: "part" },
     Fault { find: "copy_rows(GRAD, grads,", replace: "copy_rows(QKV, grads," },
     Fault { find: "copy_rows(QKV, values,", replace: "copy_rows(QKV, keys," },

@@ -34,6 +34,8 @@ pub struct Tile {
     pub column_groups: usize,
     /// Steps along K, a multiple of the matrices' size.
     pub depth: usize,
+    /// Turns in which subgroups hand over their results, for want of workgroup memory: 1, 2 or 4.
+    pub turns: usize,
 }
 
 impl Tile {
@@ -60,17 +62,18 @@ impl Tile {
         lines * self.depth / 16
     }
 
-    /// Workgroup memory: two padded tiles of halves, and in f32 two padded matrices for each subgroup or a cell for each block of A.
+    /// Workgroup memory: two padded tiles of halves, and in f32 two padded matrices for each subgroup of a turn or a cell for each block of A.
     fn bytes(&self) -> usize {
         let pair = self.matrix.size() * (2 * self.matrix.size() + 8);
-        let results = (self.row_groups * self.column_groups * pair).max(4 * self.blocks(self.rows()));
+        let results = (self.row_groups * self.column_groups / self.turns * pair).max(4 * self.blocks(self.rows()));
         8 * (self.rows() + self.columns()) * (self.depth / 4 + 2) + 4 * results
     }
 
     /// Whether a device offers that much, and each invocation has at most two blocks of an operand to copy.
     fn fits(&self, has: &Capabilities) -> bool {
         self.bytes() <= has.workgroup_bytes as usize
-            && self.invocations() <= 256
+            && self.invocations() <= 512.min(has.workgroup_invocations as usize)
+            && (self.row_groups * self.column_groups).is_multiple_of(self.turns)
             && self.blocks(self.rows().max(self.columns())) <= 2 * self.invocations()
             && self.rows() / 4 <= self.invocations()
             && self.depth.is_multiple_of(self.matrix.size())
@@ -85,10 +88,11 @@ pub fn tiles(has: &Capabilities) -> Vec<Tile> {
     let Some((matrix, subgroup)) = has.matrices() else { return Vec::new() };
     let subgroup = subgroup as usize;
     let deepest = |(row_groups, column_groups)| {
-        let depths = [32, 16].into_iter();
-        depths.map(|depth| Tile { matrix, subgroup, row_groups, column_groups, depth }).find(|tile| tile.fits(has))
+        let cuts = [(32, 1), (32, 2), (32, 4), (16, 1), (16, 2), (16, 4)].into_iter();
+        let tile = |(depth, turns)| Tile { matrix, subgroup, row_groups, column_groups, depth, turns };
+        cuts.map(tile).find(|tile| tile.fits(has))
     };
-    [(2, 4), (1, 2)].into_iter().filter_map(deepest).collect()
+    [(4, 4), (2, 4), (1, 2)].into_iter().filter_map(deepest).collect()
 }
 
 /// Whether products may take this kernel here. The first call on a device compares a few of them with the formula: drivers
@@ -152,6 +156,7 @@ pub(super) fn launch(
         .constant("ROW_GROUPS", tile.row_groups as f64)
         .constant("COLUMN_GROUPS", tile.column_groups as f64)
         .constant("DEPTH", tile.depth as f64)
+        .constant("TURNS", tile.turns as f64)
         .constant("SUBGROUP", tile.subgroup as f64)
         .params(&m.params(tiles))
         .groups(tiles.0 * tiles.1 * m.batches)
@@ -168,21 +173,23 @@ pub(super) fn missing(ctx: &Context, dtype: DType) -> Option<&'static str> {
     none.then_some("the device offers no cooperative matrices of halves with sums in f32, 8x8x8 or 16x16x16")
 }
 
-/// Sizes around the device's largest tile, and batches in its smallest.
+/// Sizes around the device's largest tile, the same shorter in its second, batches in its smallest, and patches in that with results
+/// handed over in turns.
 #[must_use]
 pub fn cases() -> Vec<Case> {
     // The twin takes any tile: the result does not depend on it.
-    let any = Tile { matrix: Matrix::M16, subgroup: 32, row_groups: 1, column_groups: 2, depth: 32 };
-    let run = |last: bool| {
+    let any = Tile { matrix: Matrix::M16, subgroup: 32, row_groups: 1, column_groups: 2, depth: 32, turns: 1 };
+    let run = |pick: fn(&[Tile]) -> Option<Tile>| {
         move |ctx: &Context, m: &Batched, a: &Tensor, b: &Tensor, c: &Tensor, epilogue: Epilogue<'_>| {
-            let tiles = tiles(ctx.capabilities());
-            let tile = if last { tiles.last() } else { tiles.first() };
-            launch(ctx, tile.unwrap_or(&any), m, [a, b, c], epilogue)
+            launch(ctx, &pick(&tiles(ctx.capabilities())).unwrap_or(any), m, [a, b, c], epilogue)
         }
     };
-    let mut cases = matmul_cases::forms("largest tile", false, &[(130, 133, 73), (64, 64, 32), (3, 9, 5)], run(false));
-    cases.extend(matmul_cases::batches(run(true)));
-    cases.extend(matmul_cases::patches(run(true)));
+    let first = run(|tiles| tiles.first().copied());
+    let mut cases = matmul_cases::forms("largest tile", false, &[(130, 133, 73), (64, 64, 32), (3, 9, 5)], first);
+    let second = run(|tiles| tiles.get(1).or(tiles.last()).copied());
+    cases.extend(matmul_cases::forms("second tile", false, &[(66, 69, 41)], second));
+    cases.extend(matmul_cases::batches(run(|tiles| tiles.last().copied())));
+    cases.extend(matmul_cases::patches(run(|tiles| tiles.last().map(|tile| Tile { turns: 2, ..*tile }))));
     cases
 }
 
@@ -211,4 +218,6 @@ pub const FAULTS: &[Fault] = &[
     Fault { find: "vec4(4u * x) + FOUR < vec4(p.width)", replace: "vec4(4u * x) + FOUR <= vec4(p.width)" },
     Fault { find: "n += 2u * ROWS_APART", replace: "n += 4u * ROWS_APART" },
     Fault { find: "BLOCKS_B > WORKGROUP", replace: "false" },
+    Fault { find: "at.x - own + turn", replace: "at.x" },
+    Fault { find: "(own + 1u) * SHARE", replace: "SHARE" },
 ];

@@ -7,7 +7,7 @@ use std::fmt;
 use super::matmul::{Batched, Tiles};
 use super::matmul_images::Operand;
 use super::{matmul_cooperative, matmul_tiled};
-use crate::device::Context;
+use crate::device::{Context, Matrix};
 use crate::shape::DType;
 
 /// A kernel with its cut.
@@ -35,6 +35,8 @@ const FULL: usize = 65_536;
 /// Shortest part of K worth the memory traffic of its partial sums, and where most of the device would stand idle without more.
 const LEAST_PART: usize = 256;
 const LEAST_PART_IDLE: usize = 64;
+/// The same for tiles of more than 256 invocations.
+const LEAST_PART_ALONE: usize = 512;
 /// Rows that one invocation of the register kernel holds: below this a tile would be mostly empty.
 const FEW_ROWS: usize = 16;
 
@@ -63,10 +65,14 @@ impl Plan {
     /// The choice on hardware; `cooperative` tiles where they may be used, largest first.
     fn on_gpu(m: &Batched, cooperative: Vec<matmul_cooperative::Tile>) -> Self {
         let tiles = |rows: usize, columns: usize| m.rows.div_ceil(rows) * m.width.div_ceil(columns) * m.batches;
-        // A tile that fills most of the device once K is cut: the larger one moves half the bytes.
+        // A tile that fills most of the device once K is cut: the larger one moves fewer bytes. The largest is all that a processor
+        // holds, with nobody to work while it begins and ends, and what it is good for is feeding matrices of 16.
         let busy = |tile: &matmul_cooperative::Tile| {
             let invocations = tiles(tile.rows(), tile.columns()) * tile.invocations();
-            4 * invocations * splits(m, invocations) >= 3 * FULL
+            let splits = splits(m, invocations);
+            let alone = tile.invocations() > 256;
+            let long = tile.matrix == Matrix::M16 && m.inner / splits >= LEAST_PART_ALONE;
+            4 * invocations * splits >= 3 * FULL && (long || !alone)
         };
         let last = cooperative.last().copied();
         if let Some(tile) = cooperative.into_iter().find(busy).or(last)
@@ -170,7 +176,7 @@ impl fmt::Display for Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::{Capabilities, Matrix};
+    use crate::device::Capabilities;
 
     fn product(rows: usize, width: usize, inner: usize) -> Batched {
         Batched { batches: 1, rows, width, inner, ..Batched::default() }
@@ -180,7 +186,9 @@ mod tests {
     fn plans_on_hardware_are_these() {
         let device = |matrix, subgroup, workgroup_bytes| {
             let host = Context::cpu().capabilities().clone();
-            Some(Capabilities { matrix: Some(matrix), subgroup_size: Some(subgroup), workgroup_bytes, ..host })
+            let subgroup_size = Some(subgroup);
+            let matrix = Some(matrix);
+            Some(Capabilities { matrix, subgroup_size, workgroup_bytes, workgroup_invocations: 1024, ..host })
         };
         let (h200, small) = (device(Matrix::M16, 32, 48 << 10), device(Matrix::M16, 32, 16 << 10));
         let apple = device(Matrix::M8, 32, 32 << 10);
@@ -192,9 +200,11 @@ mod tests {
             ((768, 10, 12544), &None, "tiled 64x64x16, K in 49 parts"),
             ((8, 768, 768), &None, "registers 8x4, K in 12 parts"),
             ((8, 768, 770), &None, "registers 8x4"),
-            ((4096, 4096, 4096), &h200, "cooperative 16x16x16 128x128x32"),
+            ((4096, 4096, 4096), &h200, "cooperative 16x16x16 256x128x32"),
+            ((4096, 4096, 256), &h200, "cooperative 16x16x16 128x128x32"),
+            ((12544, 768, 768), &h200, "cooperative 16x16x16 256x128x32"),
             ((4096, 4096, 4096), &small, "cooperative 16x16x16 64x64x32"),
-            ((768, 768, 12544), &h200, "cooperative 16x16x16 128x128x32, K in 7 parts"),
+            ((768, 768, 12544), &h200, "cooperative 16x16x16 256x128x32, K in 7 parts"),
             ((1568, 768, 768), &h200, "cooperative 16x16x16 128x128x32, K in 3 parts"),
             ((64, 768, 768), &h200, "cooperative 16x16x16 64x64x32, K in 8 parts"),
             ((4096, 4096, 8), &h200, "tiled 128x128x16"),
